@@ -1,0 +1,51 @@
+//! The one error type of the library: every message says what, got, want and do.
+
+use std::path::{Path, PathBuf};
+
+/// Result of every fallible function of the library.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong. *Invalid* means the caller or a file erred; *Unavailable* means that this
+/// machine cannot do what was asked, although the request is sound.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request or the data is wrong: unknown name, shape mismatch, corrupt content.
+    #[error("{0}")]
+    Invalid(String),
+    /// This device or machine cannot do it: no adapter, a limit, out of memory, device lost.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The operating system refused a file operation.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was being done, as a verb phrase ("cannot read").
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// An [`Error::Invalid`] from anything printable.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid(message.into())
+    }
+
+    /// An [`Error::Unavailable`] from anything printable.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::Unavailable(message.into())
+    }
+
+    /// An [`Error::Io`] for `path`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.as_ref().to_path_buf(), source }
+    }
+}
+
+/// Returns early with [`Error::Invalid`], formatted like `format!`.
+macro_rules! invalid {
+    ($($arg:tt)*) => { return Err($crate::error::Error::Invalid(format!($($arg)*))) };
+}
+pub(crate) use invalid;

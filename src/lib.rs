@@ -1,0 +1,9 @@
+//! anybit runs, measures and validates low-bit neural networks on any Vulkan, Metal or DX12 GPU.
+
+pub mod error;
+pub mod format;
+pub mod graph;
+pub mod model;
+pub mod reference;
+
+pub use error::{Error, Result};
