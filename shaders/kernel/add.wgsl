@@ -1,0 +1,8 @@
+// add: y = x + z, both read at their own stride. Partition: one invocation per element.
+fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
+    let at = folded(group, groups) * WORKGROUP + lane;
+    let row = at / params.cols;
+    if row >= params.m { return; }
+    let k = at - row * params.cols;
+    y[row * params.y_stride + k] = x[row * params.x_stride + k] + z[row * params.z_stride + k];
+}

@@ -1,0 +1,18 @@
+// attention_values: naive pass 3. y[t, h, d] = sum_j p[t, h, j] v[j, h / (heads / kv_heads), d].
+// Partition: one invocation per output element.
+fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
+    let width = params.heads * params.head_dim;
+    let at = folded(group, groups) * WORKGROUP + lane;
+    let t = at / width;
+    if t >= params.m { return; }
+    let column = at - t * width;
+    let h = column / params.head_dim;
+    let d = column - h * params.head_dim;
+    let head = h / (params.heads / params.kv_heads);
+    var sum = 0.0;
+    for (var j = 0u; j <= tokens[t].position; j++) {
+        let v0 = ((tokens[t].sequence * params.context + j) * params.kv_heads + head) * params.head_dim;
+        sum += scores[(t * params.heads + h) * params.span + j] * v_cache[v0 + d];
+    }
+    y[t * params.y_stride + column] = sum;
+}

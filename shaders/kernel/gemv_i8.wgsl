@@ -1,0 +1,64 @@
+// gemv_i8: y[m, n] = finish(x_scale[m] * sum_k code_x[m, k] code_W[n, k] scale_W) for m <= TILE_M tokens;
+// dot products in i32. One i32 sum over all of K where W has one scale per row (ROW_SCALE), else one per chunk.
+// Partition: as gemv. x holds i8x4 words, 8 per chunk, padded with zero codes.
+const_assert WORKGROUP % LANES == 0u;
+const SUMS: u32 = TILE_M * THREAD_N;
+
+var<workgroup> partial: array<f32, select(1u, WORKGROUP * SUMS, LANES > 1u)>;
+var<workgroup> partial_i: array<i32, select(1u, WORKGROUP * SUMS, LANES > 1u)>;
+
+fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
+    let position = lane % LANES;
+    let n0 = (folded(group, groups) * (WORKGROUP / LANES) + lane / LANES) * THREAD_N;
+    let chunks = (params.cols + CHUNK - 1u) / CHUNK;
+    var acc: array<f32, SUMS>;
+    var sum: array<i32, SUMS>;
+    for (var i = 0u; i < SUMS; i++) { acc[i] = 0.0; sum[i] = 0; }
+    for (var chunk = position; chunk < chunks; chunk += LANES) {
+        for (var j = 0u; j < THREAD_N; j++) {
+            let row = select(0u, n0 + j, n0 + j < params.rows);
+            let c = codes_at(row, chunk);
+            var scale = 0.0;
+            if !ROW_SCALE { scale = scale_at(row, chunk * CHUNK); }
+            for (var m = 0u; m < TILE_M; m++) {
+                let at = min(m, params.m - 1u) * params.x_stride + chunk * 8u;
+                var products = 0;
+                for (var i = 0u; i < 8u; i++) { products += dot4I8Packed(pack4xI8(c.q[i]), x[at + i]); }
+                if ROW_SCALE { sum[m * THREAD_N + j] += products; }
+                else { acc[m * THREAD_N + j] += f32(products) * scale; }
+            }
+        }
+    }
+    if LANES > 1u {
+        for (var i = 0u; i < SUMS; i++) {
+            partial[i * WORKGROUP + lane] = acc[i];
+            partial_i[i * WORKGROUP + lane] = sum[i];
+        }
+        workgroupBarrier();
+        for (var width = LANES / 2u; width > 0u; width >>= 1u) {
+            if position < width {
+                for (var i = 0u; i < SUMS; i++) {
+                    partial[i * WORKGROUP + lane] += partial[i * WORKGROUP + lane + width];
+                    partial_i[i * WORKGROUP + lane] += partial_i[i * WORKGROUP + lane + width];
+                }
+            }
+            workgroupBarrier();
+        }
+        if position == 0u {
+            for (var i = 0u; i < SUMS; i++) {
+                acc[i] = partial[i * WORKGROUP + lane];
+                sum[i] = partial_i[i * WORKGROUP + lane];
+            }
+        }
+    }
+    if position != 0u { return; }
+    for (var m = 0u; m < TILE_M; m++) {
+        for (var j = 0u; j < THREAD_N; j++) {
+            let n = n0 + j;
+            if m < params.m && n < params.rows {
+                if ROW_SCALE { finish_i32(m, n, sum[m * THREAD_N + j], x_scale[m] * scale_at(n, 0u)); }
+                else { finish(m, n, acc[m * THREAD_N + j] * x_scale[m]); }
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+// Lifts the integer contract (codes_at, scale_bits_at) to the float contract, once for all integer formats.
+fn scale_at(row: u32, k: u32) -> f32 { return bitcast<f32>(scale_bits_at(row, k)); }
+
+fn quad_scales(row: u32, k: u32) -> vec4<f32> {
+    return vec4<f32>(scale_at(row, k), scale_at(row, k + 1u), scale_at(row, k + 2u), scale_at(row, k + 3u));
+}
+
+fn weights_at(row: u32, chunk: u32) -> Weights {
+    let c = codes_at(row, chunk);
+    var w: Weights;
+    if SCALE_PER_ELEMENT {
+        for (var i = 0u; i < 8u; i++) { w.v[i] = vec4<f32>(c.q[i]) * quad_scales(row, chunk * CHUNK + 4u * i); }
+    } else {
+        let s = scale_at(row, chunk * CHUNK);
+        w.v[0] = vec4<f32>(c.q[0]) * s;
+        w.v[1] = vec4<f32>(c.q[1]) * s;
+        w.v[2] = vec4<f32>(c.q[2]) * s;
+        w.v[3] = vec4<f32>(c.q[3]) * s;
+        w.v[4] = vec4<f32>(c.q[4]) * s;
+        w.v[5] = vec4<f32>(c.q[5]) * s;
+        w.v[6] = vec4<f32>(c.q[6]) * s;
+        w.v[7] = vec4<f32>(c.q[7]) * s;
+    }
+    return w;
+}
+
+fn bits_at(row: u32, chunk: u32) -> Bits {
+    let c = codes_at(row, chunk);
+    var b: Bits;
+    for (var i = 0u; i < 8u; i++) {
+        for (var e = 0u; e < 4u; e++) {
+            let k = chunk * CHUNK + select(0u, 4u * i + e, SCALE_PER_ELEMENT);
+            b.b[i][e] = scaled_bits(c.q[i][e], scale_bits_at(row, k));
+        }
+    }
+    return b;
+}

@@ -1,0 +1,256 @@
+//! One linear layer as dispatches: GEMV or GEMM, fused or naive, float or integer.
+
+use std::sync::Arc;
+
+use super::resident::{DeviceMatrix, Part};
+use crate::error::{Result, invalid};
+use crate::format::Format;
+use crate::gpu::{Binder, Buffer, Gpu, Pipeline};
+use crate::shader::{Epilogue, FormatVariant, Kernel, Tile, Variant};
+
+/// Up to this many rows of x a GEMV is used, beyond it a tiled GEMM.
+pub(super) const GEMV_ROWS: usize = 8;
+/// Longest dot product of two i8 vectors that cannot overflow an i32 sum.
+const MAX_INTEGER_K: usize = (i32::MAX / (127 * 127)) as usize;
+
+/// The left operand.
+#[derive(Clone, Copy)]
+pub(super) enum Operand<'a> {
+    /// f32 `[m, stride]`, padded with zeros to whole chunks.
+    Float { x: &'a Buffer, stride: usize },
+    /// i8x4 words `[m, stride]` and one scale per row.
+    Codes { x: &'a Buffer, scales: &'a Buffer, stride: usize },
+}
+
+/// Where the result goes and what is added to it.
+pub(super) struct Target<'a> {
+    pub(super) y: &'a Buffer,
+    pub(super) stride: usize,
+    pub(super) epilogue: Epilogue,
+    pub(super) bias: Option<&'a Buffer>,
+    pub(super) residual: Option<&'a Buffer>,
+}
+
+/// Whether `format` at rows of `cols` weights can run on integer kernels.
+pub(super) fn integer_capable(format: Format, cols: usize) -> bool {
+    FormatVariant::new(format, cols).has_chunk_codes() && cols <= MAX_INTEGER_K
+}
+
+pub(super) fn matrix_params(
+    matrix: &DeviceMatrix,
+    part: &Part,
+    row_words: usize,
+    dense: bool,
+) -> Vec<(&'static str, u32)> {
+    vec![
+        ("rows", part.rows as u32),
+        ("cols", matrix.cols as u32),
+        ("row_words", row_words as u32),
+        ("groups_per_row", if dense { 0 } else { matrix.groups_per_row as u32 }),
+        ("group", if dense { 1 } else { u32::try_from(matrix.group).unwrap_or(u32::MAX) }),
+    ]
+}
+
+/// Appends the naive pass: `scratch[rows, cols rounded up to 32] = W` of one part.
+pub(super) fn dequantize(
+    gpu: &Gpu,
+    binder: &mut Binder,
+    matrix: &DeviceMatrix,
+    part: &Part,
+    scratch: &Buffer,
+) -> Result<()> {
+    let stride = matrix.cols.next_multiple_of(32);
+    let tile = Tile::elementwise();
+    let variant = Variant {
+        format: Some(FormatVariant::new(matrix.format, matrix.cols)),
+        ..Variant::plain(Kernel::Dequantize, tile)
+    };
+    let mut params = matrix_params(matrix, part, matrix.row_words, false);
+    params.push(("y_stride", stride as u32));
+    let chunks = (part.rows * stride / 32) as u64;
+    binder.dispatch(
+        gpu.pipeline(&variant)?,
+        &[("y", scratch), ("codes", &part.codes), ("scales", &part.scales)],
+        &params,
+        chunks.div_ceil(u64::from(tile.workgroup)),
+    )
+}
+
+/// Appends `y = epilogue(x W^T)` for `m` rows of x, part by part.
+pub(super) fn multiply(
+    gpu: &Gpu,
+    binder: &mut Binder,
+    matrix: &DeviceMatrix,
+    m: usize,
+    operand: Operand,
+    target: &Target,
+    scratch: Option<&Buffer>,
+) -> Result<()> {
+    for part in &matrix.parts {
+        let (format, row_words, codes) = match scratch {
+            Some(scratch) => {
+                dequantize(gpu, binder, matrix, part, scratch)?;
+                (FormatVariant::new(Format::F32, matrix.cols), matrix.cols.next_multiple_of(32), scratch)
+            }
+            None => (FormatVariant::new(matrix.format, matrix.cols), matrix.row_words, &part.codes),
+        };
+        let pipeline = pipeline(gpu, format, m, matrix.cols, operand, target.epilogue)?;
+        let tile = pipeline.tile;
+        let groups = if m <= GEMV_ROWS {
+            (part.rows as u64).div_ceil(u64::from(tile.workgroup / tile.lanes * tile.thread_n))
+        } else {
+            (m as u64).div_ceil(tile.tile_m.into()) * (part.rows as u64).div_ceil(tile.tile_n.into())
+        };
+        let mut params = matrix_params(matrix, part, row_words, scratch.is_some());
+        let mut buffers = vec![("y", target.y), ("codes", codes), ("scales", &part.scales)];
+        let x_stride = match operand {
+            Operand::Float { x, stride } => {
+                buffers.push(("x", x));
+                stride
+            }
+            Operand::Codes { x, scales, stride } => {
+                buffers.extend([("x", x), ("x_scale", scales)]);
+                stride
+            }
+        };
+        buffers.extend(target.bias.map(|b| ("bias", b)));
+        buffers.extend(target.residual.map(|r| ("residual", r)));
+        params.extend([
+            ("m", m as u32),
+            ("x_stride", x_stride as u32),
+            ("y_stride", target.stride as u32),
+            ("y_offset", part.first_row as u32),
+        ]);
+        binder.dispatch(pipeline, &buffers, &params, groups)?;
+    }
+    Ok(())
+}
+
+fn pipeline(
+    gpu: &Gpu,
+    format: FormatVariant,
+    m: usize,
+    cols: usize,
+    operand: Operand,
+    epilogue: Epilogue,
+) -> Result<Arc<Pipeline>> {
+    let integer = matches!(operand, Operand::Codes { .. });
+    let (kernel, tile) = match (m <= GEMV_ROWS, integer) {
+        (true, false) => (Kernel::Gemv, Tile::gemv(gpu.class(), m, cols)),
+        (true, true) => (Kernel::GemvI8, Tile::gemv(gpu.class(), m, cols)),
+        (false, false) => (Kernel::Gemm, Tile::gemm(gpu.class())),
+        (false, true) => (Kernel::GemmI8, Tile::gemm(gpu.class())),
+    };
+    gpu.pipeline(&Variant { format: Some(format), epilogue: Some(epilogue), ..Variant::plain(kernel, tile) })
+}
+
+/// A single product `y = epilogue(x W^T)`, for verification and benchmarks: the same dispatches a plan uses.
+pub struct MatMul<'a> {
+    /// The packed operand.
+    pub matrix: &'a DeviceMatrix,
+    /// Rows of x.
+    pub m: usize,
+    /// How sums end.
+    pub epilogue: Epilogue,
+    /// Dequantizes to f32 first.
+    pub naive: bool,
+}
+
+impl MatMul<'_> {
+    fn scratch(&self, gpu: &Gpu) -> Result<Option<Buffer>> {
+        let rows = self.matrix.parts.iter().map(|p| p.rows).max().unwrap_or(0);
+        let bytes = (rows * self.matrix.cols.next_multiple_of(32) * 4) as u64;
+        self.naive.then(|| gpu.buffer("dequantized weights", bytes)).transpose()
+    }
+
+    /// Runs it once on f32 `x` `[m, cols]`; returns `[m, rows]`. A residual operand and a bias are read where the
+    /// epilogue names them.
+    ///
+    /// # Errors
+    /// When a length does not fit or the device fails.
+    pub fn run(&self, gpu: &Gpu, x: &[f32], bias: Option<&[f32]>, residual: Option<&[f32]>) -> Result<Vec<f32>> {
+        let stride = self.matrix.cols.next_multiple_of(32);
+        let padded = pad(x, self.m, self.matrix.cols, stride)?;
+        let buffer = gpu.buffer("x", (padded.len() * 4) as u64)?;
+        gpu.upload(&buffer, bytemuck::cast_slice(&padded))?;
+        self.finish(gpu, Operand::Float { x: &buffer, stride }, bias, residual)
+    }
+
+    /// Runs it once on integer codes `[m, cols]` with one scale per row.
+    ///
+    /// # Errors
+    /// As [`MatMul::run`], and when the format has no integer codes.
+    pub fn run_integer(
+        &self,
+        gpu: &Gpu,
+        codes: &[i8],
+        scales: &[f32],
+        bias: Option<&[f32]>,
+        residual: Option<&[f32]>,
+    ) -> Result<Vec<f32>> {
+        if !integer_capable(self.matrix.format, self.matrix.cols) {
+            invalid!("{} at K = {} has no integer kernel", self.matrix.format, self.matrix.cols);
+        }
+        let stride = self.matrix.cols.next_multiple_of(32);
+        let padded = pad(codes, self.m, self.matrix.cols, stride)?;
+        let x = gpu.buffer("x", padded.len() as u64)?;
+        gpu.upload(&x, bytemuck::cast_slice(&padded))?;
+        let scale_buffer = gpu.buffer("x scales", (scales.len() * 4) as u64)?;
+        gpu.upload(&scale_buffer, bytemuck::cast_slice(scales))?;
+        let operand = Operand::Codes { x: &x, scales: &scale_buffer, stride: stride / 4 };
+        self.finish(gpu, operand, bias, residual)
+    }
+
+    fn finish(
+        &self,
+        gpu: &Gpu,
+        operand: Operand,
+        bias: Option<&[f32]>,
+        residual: Option<&[f32]>,
+    ) -> Result<Vec<f32>> {
+        let rows = self.matrix.rows;
+        let count = self.m * rows;
+        // Guard words after the result: a stray store shows.
+        let guard = [0xdead_beefu32; 16];
+        let y = gpu.buffer("y", (count * 4 + size_of_val(&guard)) as u64)?;
+        let mut poison = vec![0x7fc0_dead_u32; count];
+        poison.extend(guard);
+        gpu.upload(&y, bytemuck::cast_slice(&poison))?;
+        let upload = |data: &[f32]| -> Result<Buffer> {
+            let buffer = gpu.buffer("operand", size_of_val(data) as u64)?;
+            gpu.upload(&buffer, bytemuck::cast_slice(data))?;
+            Ok(buffer)
+        };
+        let bias = bias.map(upload).transpose()?;
+        let residual = residual.map(upload).transpose()?;
+        let scratch = self.scratch(gpu)?;
+        let mut binder = Binder::default();
+        let target = Target {
+            y: &y,
+            stride: rows,
+            epilogue: self.epilogue,
+            bias: bias.as_ref(),
+            residual: residual.as_ref(),
+        };
+        multiply(gpu, &mut binder, self.matrix, self.m, operand, &target, scratch.as_ref())?;
+        gpu.run(&[&binder.finish(gpu)?])?;
+        let mut words = gpu.read::<u32>(&y, count + guard.len())?;
+        if words[count..] != guard {
+            invalid!("{} wrote past the end of its result", self.matrix.format);
+        }
+        words.truncate(count);
+        Ok(words.into_iter().map(f32::from_bits).collect())
+    }
+}
+
+/// `[m, cols]` to `[m, stride]`, zero-filled.
+fn pad<T: Copy + Default>(x: &[T], m: usize, cols: usize, stride: usize) -> Result<Vec<T>> {
+    if x.len() != m * cols {
+        invalid!("x has {} elements; {m} rows of {cols} are {}", x.len(), m * cols);
+    }
+    let mut padded = vec![T::default(); m * stride];
+    for (to, from) in padded.chunks_mut(stride).zip(x.chunks(cols)) {
+        to[..cols].copy_from_slice(from);
+    }
+    Ok(padded)
+}

@@ -1,0 +1,20 @@
+//! The GPU executor: resident weights, fusion, plans, sessions.
+//!
+//! A [`Session`] runs one graph under one assignment. Its weights come from [`Resident`], where every
+//! (tensor, format) is uploaded once and shared by all sessions; a plan per batch shape turns the graph into
+//! dispatches.
+
+mod dequantize;
+mod fusion;
+mod loss;
+mod matmul;
+mod plan;
+mod resident;
+mod session;
+mod values;
+
+pub use dequantize::Dequantizer;
+pub use loss::{LossReport, Losses};
+pub use matmul::MatMul;
+pub use resident::{DeviceMatrix, Part, Resident};
+pub use session::{Session, SessionOptions};

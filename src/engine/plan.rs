@@ -1,0 +1,484 @@
+//! Lowering: a graph, its resident weights and a batch shape become one recording.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::fusion::{self, Step};
+use super::matmul::{self, Operand, Target};
+use super::resident::DeviceMatrix;
+use super::values::{Pool, Value, stride};
+use crate::error::{Error, Result, invalid};
+use crate::format::{ActivationFormat, ActivationScope};
+use crate::gpu::{Binder, Buffer, Gpu, Recording};
+use crate::graph::{Assignment, Function, Graph, NodeId, Op, WeightId};
+use crate::shader::{Epilogue, FormatVariant, Kernel, Tile, Variant, function_code};
+
+/// What a plan reads besides its own buffers.
+pub(super) struct Context<'a> {
+    pub(super) gpu: &'a Gpu,
+    pub(super) graph: &'a Graph,
+    pub(super) assignment: &'a Assignment,
+    pub(super) matrices: &'a [Option<Arc<DeviceMatrix>>],
+    pub(super) vectors: &'a [Option<Buffer>],
+    pub(super) rotations: &'a HashMap<NodeId, Buffer>,
+    pub(super) caches: &'a [(Buffer, Buffer)],
+    pub(super) tokens: &'a Buffer,
+    pub(super) outputs: &'a Buffer,
+    pub(super) context: usize,
+    pub(super) fused: bool,
+    pub(super) keep: bool,
+}
+
+/// A lowered graph for one batch shape.
+pub(super) struct Plan {
+    pub(super) recording: Recording,
+    pub(super) logits: Value,
+    /// With `keep`: the value of every node that has one.
+    pub(super) values: Vec<Option<Value>>,
+}
+
+/// Integer codes of an activation: words `[m, stride]` and a scale per row.
+struct Quantized {
+    words: Buffer,
+    scales: Buffer,
+    stride: usize,
+}
+
+struct Lowering<'a> {
+    c: &'a Context<'a>,
+    binder: Binder,
+    pool: Pool,
+    values: Vec<Option<Value>>,
+    quantized: HashMap<(NodeId, ActivationFormat), Quantized>,
+    fake_quantized: HashMap<(NodeId, ActivationFormat), Value>,
+    scratch: Option<Buffer>,
+    /// Scores and weights of the naive attention, by size; layers run one after another and share them.
+    scores: HashMap<usize, (Buffer, Buffer)>,
+    tokens: usize,
+    outputs: usize,
+}
+
+impl Plan {
+    /// Lowers the graph for `tokens` rows, of which `outputs` reach the logits.
+    pub(super) fn new(c: &Context, tokens: usize, outputs: usize) -> Result<Self> {
+        let graph = c.graph;
+        let steps = fusion::steps(graph, c.fused);
+        // A slice shares its input's buffer, so its readers count as the input's.
+        let mut root: Vec<NodeId> = (0..graph.nodes.len()).collect();
+        for (id, node) in graph.nodes.iter().enumerate() {
+            if matches!(node.op, Op::Slice { .. }) {
+                root[id] = root[node.inputs[0]];
+            }
+        }
+        let mut last_use = vec![0; graph.nodes.len()];
+        for (at, step) in steps.iter().enumerate() {
+            for &input in graph.nodes[step.node].inputs.iter().chain(step.residual.iter()) {
+                last_use[root[input]] = at;
+            }
+        }
+        let logits_node = graph.nodes.len().checked_sub(1).ok_or_else(|| Error::invalid("an empty graph"))?;
+        last_use[root[logits_node]] = usize::MAX;
+        let mut lowering = Lowering {
+            c,
+            binder: Binder::default(),
+            pool: Pool::default(),
+            values: vec![None; graph.nodes.len()],
+            quantized: HashMap::new(),
+            fake_quantized: HashMap::new(),
+            scratch: None,
+            scores: HashMap::new(),
+            tokens,
+            outputs,
+        };
+        if !c.fused {
+            let parts = c.matrices.iter().flatten().flat_map(|m| m.parts.iter().map(|p| p.rows * stride(m.cols)));
+            let largest = parts.max().unwrap_or(0);
+            lowering.scratch = Some(c.gpu.buffer("dequantized weights", (largest * 4) as u64)?);
+        }
+        for (at, step) in steps.iter().enumerate() {
+            lowering.step(step)?;
+            if !c.keep {
+                for id in 0..=step.output {
+                    if root[id] == id && last_use[id] == at {
+                        if let Some(value) = lowering.values[id].take() {
+                            lowering.pool.give(value);
+                        }
+                    }
+                }
+            }
+        }
+        let logits = lowering.value(logits_node)?.clone();
+        Ok(Self { recording: lowering.binder.finish(c.gpu)?, logits, values: lowering.values })
+    }
+}
+
+impl Lowering<'_> {
+    fn value(&self, node: NodeId) -> Result<&Value> {
+        self.values[node]
+            .as_ref()
+            .ok_or_else(|| Error::invalid(format!("node {} has no value", self.c.graph.nodes[node].name)))
+    }
+
+    /// A value whose rows begin at column 0, as elementwise and matrix kernels need it.
+    fn whole(&self, node: NodeId) -> Result<Value> {
+        let value = self.value(node)?.clone();
+        if value.offset != 0 || value.stride != stride(value.width) {
+            invalid!("node {} is a slice where a whole value is needed", self.c.graph.nodes[node].name);
+        }
+        Ok(value)
+    }
+
+    fn matrix(&self, weight: WeightId) -> Result<Arc<DeviceMatrix>> {
+        self.c.matrices[weight].clone().ok_or_else(|| Error::invalid("a matrix is not resident"))
+    }
+
+    fn vector(&self, weight: WeightId) -> Result<Buffer> {
+        self.c.vectors[weight].clone().ok_or_else(|| Error::invalid("a vector is not resident"))
+    }
+
+    fn dispatch(
+        &mut self,
+        variant: &Variant,
+        buffers: &[(&str, &Buffer)],
+        params: &[(&str, u32)],
+        groups: u64,
+    ) -> Result<()> {
+        self.binder.dispatch(self.c.gpu.pipeline(variant)?, buffers, params, groups)
+    }
+
+    /// One invocation per element.
+    fn elementwise(
+        &mut self,
+        variant: Variant,
+        buffers: &[(&str, &Buffer)],
+        params: &[(&str, u32)],
+        n: usize,
+    ) -> Result<()> {
+        let groups = (n as u64).div_ceil(variant.tile.workgroup.into());
+        self.dispatch(&variant, buffers, params, groups)
+    }
+
+    /// One workgroup per row.
+    fn rowwise(
+        &mut self,
+        kernel: Kernel,
+        buffers: &[(&str, &Buffer)],
+        params: &[(&str, u32)],
+        rows: usize,
+    ) -> Result<()> {
+        let variant = Variant::plain(kernel, Tile::reduction(self.c.gpu.class()));
+        self.dispatch(&variant, buffers, params, rows as u64)
+    }
+
+    fn step(&mut self, step: &Step) -> Result<()> {
+        let node = &self.c.graph.nodes[step.node];
+        let first = node.inputs.first().copied();
+        let input = || first.ok_or_else(|| Error::invalid(format!("node {} has no input", node.name)));
+        if let Op::Slice { offset } = node.op {
+            let mut view = self.value(input()?)?.clone();
+            view.offset += offset;
+            view.width = node.width;
+            self.values[step.output] = Some(view);
+            return Ok(());
+        }
+        let rows = match (&node.op, first) {
+            (Op::OutputRows, _) => self.outputs,
+            (_, Some(id)) => self.value(id)?.rows,
+            (_, None) => self.tokens,
+        };
+        let y = self.pool.take(self.c.gpu, &node.name, rows, node.width)?;
+        match &node.op {
+            Op::Embed { table } => self.embed(*table, 0, &y)?,
+            Op::EmbedPosition { table } => self.embed(*table, 1, &y)?,
+            Op::RmsNorm { weight, eps } => {
+                let x = self.whole(input()?)?;
+                let weight = self.vector(*weight)?;
+                let buffers = [("x", &x.buffer), ("weight", &weight), ("y", &y.buffer)];
+                let mut params = shape(&x, &y).to_vec();
+                params.push(("eps", eps.to_bits()));
+                self.rowwise(Kernel::RmsNorm, &buffers, &params, rows)?;
+            }
+            Op::LayerNorm { weight, bias, eps } => {
+                let x = self.whole(input()?)?;
+                let (weight, bias) = (self.vector(*weight)?, self.vector(*bias)?);
+                let buffers = [("x", &x.buffer), ("weight", &weight), ("bias", &bias), ("y", &y.buffer)];
+                let mut params = shape(&x, &y).to_vec();
+                params.push(("eps", eps.to_bits()));
+                self.rowwise(Kernel::LayerNorm, &buffers, &params, rows)?;
+            }
+            Op::Linear { weight, bias } => self.linear(step, *weight, *bias, input()?, &y)?,
+            Op::Rope { heads, head_dim, .. } => {
+                let x = self.value(input()?)?.clone();
+                let rotation = self.c.rotations.get(&step.node).cloned();
+                let rotation = rotation.ok_or_else(|| Error::invalid("a rotation table is missing"))?;
+                let buffers = [
+                    ("x", &x.buffer),
+                    ("tokens", self.c.tokens),
+                    ("rotation", &rotation),
+                    ("y", &y.buffer),
+                ];
+                let params = [
+                    ("m", rows as u32),
+                    ("heads", *heads as u32),
+                    ("half_dim", (head_dim / 2) as u32),
+                    ("x_stride", x.stride as u32),
+                    ("x_offset", x.offset as u32),
+                    ("y_stride", y.stride as u32),
+                ];
+                let variant = Variant::plain(Kernel::Rope, Tile::elementwise());
+                self.elementwise(variant, &buffers, &params, rows * heads * head_dim / 2)?;
+            }
+            Op::Attention { .. } => self.attention(&node.op, &node.inputs, &y)?,
+            Op::Activate(function) => {
+                let x = self.whole(input()?)?;
+                self.activate(*function, &x, &y)?;
+            }
+            Op::Add | Op::Mul => {
+                let (Some(&a), Some(&b)) = (node.inputs.first(), node.inputs.get(1)) else {
+                    invalid!("node {} needs two inputs", node.name);
+                };
+                let (x, z) = (self.whole(a)?, self.whole(b)?);
+                let kernel = if node.op == Op::Add { Kernel::Add } else { Kernel::Mul };
+                let buffers = [("x", &x.buffer), ("z", &z.buffer), ("y", &y.buffer)];
+                let mut params = shape(&x, &y).to_vec();
+                params.push(("z_stride", z.stride as u32));
+                let variant = Variant::plain(kernel, Tile::elementwise());
+                self.elementwise(variant, &buffers, &params, rows * y.width)?;
+            }
+            Op::OutputRows => {
+                let x = self.whole(input()?)?;
+                let buffers = [("x", &x.buffer), ("outputs", self.c.outputs), ("y", &y.buffer)];
+                let variant = Variant::plain(Kernel::GatherRows, Tile::elementwise());
+                self.elementwise(variant, &buffers, &shape(&y, &y), rows * y.width)?;
+            }
+            Op::Slice { .. } => {}
+        }
+        self.values[step.output] = Some(y);
+        Ok(())
+    }
+
+    fn embed(&mut self, table: WeightId, source: u32, y: &Value) -> Result<()> {
+        let matrix = self.matrix(table)?;
+        for part in &matrix.parts {
+            let variant = Variant {
+                format: Some(FormatVariant::new(matrix.format, matrix.cols)),
+                ..Variant::plain(Kernel::Embed, Tile::elementwise())
+            }
+            .constant("SOURCE", source);
+            let buffers = [
+                ("tokens", self.c.tokens),
+                ("y", &y.buffer),
+                ("codes", &part.codes),
+                ("scales", &part.scales),
+            ];
+            let mut params = matmul::matrix_params(&matrix, part, matrix.row_words, false);
+            params.extend([
+                ("m", y.rows as u32),
+                ("first_row", part.first_row as u32),
+                ("y_stride", y.stride as u32),
+            ]);
+            self.elementwise(variant, &buffers, &params, y.rows * y.stride / 32)?;
+        }
+        Ok(())
+    }
+
+    fn activate(&mut self, function: Function, x: &Value, y: &Value) -> Result<()> {
+        let variant = Variant::plain(Kernel::Activate, Tile::elementwise())
+            .constant("FUNCTION", function_code(function));
+        self.elementwise(variant, &[("x", &x.buffer), ("y", &y.buffer)], &shape(x, y), x.rows * x.width)
+    }
+
+    fn linear(
+        &mut self,
+        step: &Step,
+        weight: WeightId,
+        bias: Option<WeightId>,
+        input: NodeId,
+        y: &Value,
+    ) -> Result<()> {
+        let gpu = self.c.gpu;
+        let matrix = self.matrix(weight)?;
+        let bias = bias.map(|b| self.vector(b)).transpose()?;
+        let residual = step.residual.map(|r| self.whole(r)).transpose()?;
+        let activation = self.c.assignment.specs[weight].activation;
+        let integer = activation.filter(|_| self.c.fused && matmul::integer_capable(matrix.format, matrix.cols));
+        // A fused bias belongs to the epilogue; without fusion it is a dispatch of its own.
+        let separate_bias = bias.as_ref().filter(|_| !self.c.fused);
+        let product = match separate_bias {
+            Some(_) => self.pool.take(gpu, "product", y.rows, y.width)?,
+            None => y.clone(),
+        };
+        let target = Target {
+            y: &product.buffer,
+            stride: product.stride,
+            epilogue: step.epilogue,
+            bias: bias.as_ref().filter(|_| self.c.fused),
+            residual: residual.as_ref().map(|r| &r.buffer),
+        };
+        debug_assert!(residual.as_ref().is_none_or(|r| r.stride == y.stride));
+        let scratch = self.scratch.clone();
+        if let Some(format) = integer {
+            self.quantize(input, format)?;
+            let Some(q) = self.quantized.get(&(input, format)) else {
+                invalid!("activations were not quantized");
+            };
+            let operand = Operand::Codes { x: &q.words, scales: &q.scales, stride: q.stride };
+            matmul::multiply(gpu, &mut self.binder, &matrix, y.rows, operand, &target, None)?;
+        } else {
+            let x = match activation {
+                Some(format) => self.fake_quantize(input, format)?,
+                None => self.whole(input)?,
+            };
+            let operand = Operand::Float { x: &x.buffer, stride: x.stride };
+            matmul::multiply(gpu, &mut self.binder, &matrix, y.rows, operand, &target, scratch.as_ref())?;
+        }
+        if let Some(bias) = separate_bias {
+            let buffers = [("x", &product.buffer), ("bias", bias), ("y", &y.buffer)];
+            let variant = Variant::plain(Kernel::AddBias, Tile::elementwise());
+            self.elementwise(variant, &buffers, &shape(&product, y), y.rows * y.width)?;
+            if !self.c.keep {
+                self.pool.give(product);
+            }
+        }
+        debug_assert!(self.c.fused || step.epilogue == Epilogue::Store);
+        Ok(())
+    }
+
+    /// Quantizes the value of `node` once per format; q, k and v share it.
+    fn quantize(&mut self, node: NodeId, format: ActivationFormat) -> Result<()> {
+        if self.quantized.contains_key(&(node, format)) {
+            return Ok(());
+        }
+        let gpu = self.c.gpu;
+        let x = self.whole(node)?;
+        let maxima = gpu.buffer("row maxima", (x.rows * 4) as u64)?;
+        let params = [("m", x.rows as u32), ("cols", x.width as u32), ("x_stride", x.stride as u32)];
+        self.rowwise(Kernel::Absmax, &[("x", &x.buffer), ("maxima", &maxima)], &params, x.rows)?;
+        let words_per_row = x.stride / 4;
+        let words = gpu.buffer("activation codes", (x.rows * words_per_row * 4) as u64)?;
+        let scales = gpu.buffer("activation scales", (x.rows * 4) as u64)?;
+        let variant = Variant::plain(Kernel::Quantize, Tile::reduction(gpu.class()))
+            .constant("PER_TENSOR", u32::from(format.scope == ActivationScope::Tensor));
+        let buffers = [
+            ("x", &x.buffer),
+            ("maxima", &maxima),
+            ("tokens", self.c.tokens),
+            ("y", &words),
+            ("x_scale", &scales),
+        ];
+        let mut all = params.to_vec();
+        all.extend([("y_stride", words_per_row as u32), ("q_max", (1 << (format.bits - 1)) - 1)]);
+        self.dispatch(&variant, &buffers, &all, x.rows as u64)?;
+        self.quantized.insert((node, format), Quantized { words, scales, stride: words_per_row });
+        Ok(())
+    }
+
+    /// Quantizes and dequantizes the value of `node`, for weights without integer codes.
+    fn fake_quantize(&mut self, node: NodeId, format: ActivationFormat) -> Result<Value> {
+        if let Some(value) = self.fake_quantized.get(&(node, format)) {
+            return Ok(value.clone());
+        }
+        self.quantize(node, format)?;
+        let x = self.whole(node)?;
+        let y = self.pool.take(self.c.gpu, "quantized activations", x.rows, x.width)?;
+        let Some(q) = self.quantized.get(&(node, format)) else {
+            invalid!("activations were not quantized");
+        };
+        let params = [
+            ("m", x.rows as u32),
+            ("cols", x.width as u32),
+            ("x_stride", q.stride as u32),
+            ("y_stride", y.stride as u32),
+        ];
+        let (words, scales, n) = (q.words.clone(), q.scales.clone(), x.rows * q.stride);
+        let variant = Variant::plain(Kernel::DequantizeRows, Tile::elementwise());
+        self.elementwise(variant, &[("x", &words), ("x_scale", &scales), ("y", &y.buffer)], &params, n)?;
+        self.fake_quantized.insert((node, format), y.clone());
+        Ok(y)
+    }
+
+    fn attention(&mut self, op: &Op, inputs: &[NodeId], y: &Value) -> Result<()> {
+        let &Op::Attention { layer, heads, kv_heads, head_dim, scale } = op else {
+            invalid!("not an attention node");
+        };
+        let &[q, k, v] = inputs else { invalid!("attention needs q, k and v") };
+        let gpu = self.c.gpu;
+        let (q, k, v) = (self.value(q)?.clone(), self.value(k)?.clone(), self.value(v)?.clone());
+        let (k_cache, v_cache) = self.c.caches[layer].clone();
+        for (x, cache) in [(&k, &k_cache), (&v, &v_cache)] {
+            let buffers = [("x", &x.buffer), ("tokens", self.c.tokens), ("cache", cache)];
+            let params = [
+                ("m", x.rows as u32),
+                ("width", x.width as u32),
+                ("context", self.c.context as u32),
+                ("x_stride", x.stride as u32),
+                ("x_offset", x.offset as u32),
+            ];
+            let variant = Variant::plain(Kernel::KvWrite, Tile::elementwise());
+            self.elementwise(variant, &buffers, &params, x.rows * x.width)?;
+        }
+        let span = self.c.context;
+        let params = [
+            ("m", q.rows as u32),
+            ("heads", heads as u32),
+            ("kv_heads", kv_heads as u32),
+            ("head_dim", head_dim as u32),
+            ("context", self.c.context as u32),
+            ("span", span as u32),
+            ("scale", scale.to_bits()),
+            ("x_stride", q.stride as u32),
+            ("x_offset", q.offset as u32),
+            ("y_stride", y.stride as u32),
+        ];
+        let rows = q.rows * heads;
+        if self.c.fused {
+            let variant = Variant::plain(Kernel::Attention, Tile::reduction(gpu.class()))
+                .constant("HEAD_DIM", head_dim as u32);
+            let buffers = [
+                ("x", &q.buffer),
+                ("tokens", self.c.tokens),
+                ("k_cache", &k_cache),
+                ("v_cache", &v_cache),
+                ("y", &y.buffer),
+            ];
+            return self.dispatch(&variant, &buffers, &params, rows as u64);
+        }
+        let (scores, weights) = match self.scores.get(&(rows * span)) {
+            Some(pair) => pair.clone(),
+            None => {
+                let bytes = (rows * span * 4) as u64;
+                let pair = (gpu.buffer("attention scores", bytes)?, gpu.buffer("attention weights", bytes)?);
+                self.scores.insert(rows * span, pair.clone());
+                pair
+            }
+        };
+        let flat = |kernel| Variant::plain(kernel, Tile::elementwise());
+        let buffers =
+            [("x", &q.buffer), ("tokens", self.c.tokens), ("k_cache", &k_cache), ("scores", &scores)];
+        self.elementwise(flat(Kernel::AttentionScores), &buffers, &params, rows * span)?;
+        let softmax = [
+            ("m", rows as u32),
+            ("cols", span as u32),
+            ("x_stride", span as u32),
+            ("y_stride", span as u32),
+        ];
+        self.rowwise(Kernel::Softmax, &[("x", &scores), ("y", &weights)], &softmax, rows)?;
+        let buffers = [
+            ("scores", &weights),
+            ("tokens", self.c.tokens),
+            ("v_cache", &v_cache),
+            ("y", &y.buffer),
+        ];
+        self.elementwise(flat(Kernel::AttentionValues), &buffers, &params, q.rows * heads * head_dim)
+    }
+}
+
+/// The four shape parameters of elementwise and row kernels.
+fn shape(x: &Value, y: &Value) -> [(&'static str, u32); 4] {
+    [
+        ("m", y.rows as u32),
+        ("cols", x.width as u32),
+        ("x_stride", x.stride as u32),
+        ("y_stride", y.stride as u32),
+    ]
+}

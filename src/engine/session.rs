@@ -1,0 +1,274 @@
+//! A model on the device under one assignment: KV caches, plans, steps.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::plan::{Context, Plan};
+use super::resident::{DeviceMatrix, Resident};
+use super::values::Value;
+use crate::error::{Result, invalid};
+use crate::gpu::{Buffer, Gpu};
+use crate::graph::{Assignment, Batch, Graph, NodeId, Op, Role, Weights};
+
+/// Plans kept per session; a generation needs two (prefill and decode), an evaluation two.
+const MAX_PLANS: usize = 8;
+
+/// How a session runs.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionOptions {
+    /// KV-cache slots.
+    pub sequences: usize,
+    /// Positions per slot; at most the graph's context.
+    pub context: usize,
+    /// Fused kernels and epilogues; `false` dequantizes first and runs every op by itself.
+    pub fused: bool,
+    /// Keeps the value of every node readable.
+    pub keep: bool,
+}
+
+/// One graph, one assignment, on one device.
+pub struct Session {
+    gpu: Arc<Gpu>,
+    graph: Arc<Graph>,
+    assignment: Assignment,
+    options: SessionOptions,
+    matrices: Vec<Option<Arc<DeviceMatrix>>>,
+    vectors: Vec<Option<Buffer>>,
+    rotations: HashMap<NodeId, Buffer>,
+    caches: Vec<(Buffer, Buffer)>,
+    tokens: Buffer,
+    outputs: Buffer,
+    capacity: usize,
+    plans: HashMap<(usize, usize), (Plan, u64)>,
+    clock: u64,
+    current: (usize, usize),
+}
+
+impl Session {
+    /// Makes every weight of `graph` resident in its assigned format and allocates the KV caches.
+    ///
+    /// # Errors
+    /// When weights are missing or unfit, the context is out of range, or the device cannot hold it all.
+    pub fn new(
+        resident: &mut Resident,
+        graph: Arc<Graph>,
+        weights: &dyn Weights,
+        assignment: Assignment,
+        options: SessionOptions,
+    ) -> Result<Self> {
+        if options.context == 0 || options.context > graph.context {
+            invalid!(
+                "a context of {} tokens was asked for; this model has 1 to {}",
+                options.context,
+                graph.context
+            );
+        }
+        if options.sequences == 0 {
+            invalid!("a session needs at least one sequence");
+        }
+        let gpu = resident.gpu().clone();
+        let mut matrices = Vec::with_capacity(graph.weights.len());
+        let mut vectors = Vec::with_capacity(graph.weights.len());
+        for (id, weight) in graph.weights.iter().enumerate() {
+            if weight.role == Role::Vector {
+                matrices.push(None);
+                vectors.push(Some(resident.vector(weights, &weight.tensor, id)?));
+            } else {
+                let format = assignment.specs[id].weight;
+                matrices.push(Some(resident.matrix(weights, &weight.tensor, id, format)?));
+                vectors.push(None);
+            }
+        }
+        let mut caches = Vec::new();
+        for (layer, width) in graph.kv_widths.iter().enumerate() {
+            let bytes = (options.sequences * options.context * width * 4) as u64;
+            caches.push((
+                gpu.buffer(&format!("key cache of layer {layer}"), bytes)?,
+                gpu.buffer(&format!("value cache of layer {layer}"), bytes)?,
+            ));
+        }
+        let rotations = rotations(&gpu, &graph, options.context)?;
+        let (tokens, outputs) = (gpu.buffer("tokens", 32)?, gpu.buffer("outputs", 4)?);
+        Ok(Self {
+            gpu,
+            graph,
+            assignment,
+            options,
+            matrices,
+            vectors,
+            rotations,
+            caches,
+            tokens,
+            outputs,
+            capacity: 0,
+            plans: HashMap::new(),
+            clock: 0,
+            current: (0, 0),
+        })
+    }
+
+    /// The assignment this session runs.
+    pub fn assignment(&self) -> &Assignment {
+        &self.assignment
+    }
+
+    /// Bytes of the KV caches.
+    pub fn cache_bytes(&self) -> u64 {
+        self.caches.iter().map(|(k, v)| k.bytes() + v.bytes()).sum()
+    }
+
+    /// Runs one batch; the logits of its output rows stay on the device. Does not wait.
+    ///
+    /// # Errors
+    /// When the batch does not fit the session or the device fails.
+    pub fn step(&mut self, batch: &Batch) -> Result<()> {
+        self.check(batch)?;
+        let shape = (batch.tokens.len(), batch.outputs.len());
+        if shape.0 > self.capacity {
+            self.capacity = shape.0.next_power_of_two();
+            self.tokens = self.gpu.buffer("tokens", (self.capacity * 32) as u64)?;
+            self.outputs = self.gpu.buffer("outputs", (self.capacity * 4) as u64)?;
+            self.plans.clear();
+        }
+        let mut rows: Vec<u32> = Vec::with_capacity(shape.0 * 8);
+        for (token, (begin, end)) in batch.tokens.iter().zip(batch.spans()) {
+            rows.extend([token.id, token.sequence, token.position, begin, end, 0, 0, 0]);
+        }
+        self.gpu.upload(&self.tokens, bytemuck::cast_slice(&rows))?;
+        self.gpu.upload(&self.outputs, bytemuck::cast_slice(&batch.outputs))?;
+        self.clock += 1;
+        if !self.plans.contains_key(&shape) {
+            if self.plans.len() >= MAX_PLANS {
+                let oldest = self.plans.iter().min_by_key(|(_, (_, used))| *used).map(|(shape, _)| *shape);
+                oldest.and_then(|shape| self.plans.remove(&shape));
+            }
+            let plan = Plan::new(&self.context(), shape.0, shape.1)?;
+            self.plans.insert(shape, (plan, self.clock));
+        }
+        if let Some((plan, used)) = self.plans.get_mut(&shape) {
+            *used = self.clock;
+            self.gpu.run(&[&plan.recording])?;
+        }
+        self.current = shape;
+        Ok(())
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            gpu: &self.gpu,
+            graph: &self.graph,
+            assignment: &self.assignment,
+            matrices: &self.matrices,
+            vectors: &self.vectors,
+            rotations: &self.rotations,
+            caches: &self.caches,
+            tokens: &self.tokens,
+            outputs: &self.outputs,
+            context: self.options.context,
+            fused: self.options.fused,
+            keep: self.options.keep,
+        }
+    }
+
+    fn check(&self, batch: &Batch) -> Result<()> {
+        if batch.tokens.is_empty() || batch.outputs.is_empty() {
+            invalid!("an empty batch; give at least one token and one output row");
+        }
+        for (row, token) in batch.tokens.iter().enumerate() {
+            if token.id as usize >= self.graph.vocabulary {
+                invalid!("token {} at row {row}; the vocabulary has {}", token.id, self.graph.vocabulary);
+            }
+            if token.position as usize >= self.options.context {
+                invalid!(
+                    "position {} at row {row} is past the context of {} tokens",
+                    token.position,
+                    self.options.context
+                );
+            }
+            if token.sequence as usize >= self.options.sequences {
+                invalid!("sequence {} at row {row}; the session has {}", token.sequence, self.options.sequences);
+            }
+        }
+        if let Some(row) = batch.outputs.iter().find(|&&row| row as usize >= batch.tokens.len()) {
+            invalid!("output row {row} of a batch of {} tokens", batch.tokens.len());
+        }
+        Ok(())
+    }
+
+    /// Logits of the last step on the device.
+    pub(super) fn logits_value(&self) -> Result<&Value> {
+        match self.plans.get(&self.current) {
+            Some((plan, _)) => Ok(&plan.logits),
+            None => invalid!("no step has run yet"),
+        }
+    }
+
+    /// Logits of the last step, `[outputs, vocabulary]`.
+    ///
+    /// # Errors
+    /// When no step has run or the device fails.
+    pub fn logits(&self) -> Result<Vec<f32>> {
+        read(&self.gpu, self.logits_value()?)
+    }
+
+    /// Value of every node in the last step, `None` where it was fused away.
+    ///
+    /// # Errors
+    /// As [`Session::logits`]; the session must have been made with `keep`.
+    pub fn node_values(&self) -> Result<Vec<Option<Vec<f32>>>> {
+        if !self.options.keep {
+            invalid!("node values are not kept; open the session with keep");
+        }
+        let Some((plan, _)) = self.plans.get(&self.current) else { invalid!("no step has run yet") };
+        plan.values.iter().map(|v| v.as_ref().map(|v| read(&self.gpu, v)).transpose()).collect()
+    }
+
+    /// Dispatches of the last step.
+    pub fn dispatches(&self) -> usize {
+        self.plans.get(&self.current).map_or(0, |(plan, _)| plan.recording.len())
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+}
+
+/// Reads a value back without its padding.
+fn read(gpu: &Gpu, value: &Value) -> Result<Vec<f32>> {
+    let all = gpu.read::<f32>(&value.buffer, value.rows * value.stride)?;
+    let mut out = Vec::with_capacity(value.rows * value.width);
+    for row in all.chunks(value.stride) {
+        out.extend_from_slice(&row[value.offset..value.offset + value.width]);
+    }
+    Ok(out)
+}
+
+/// (cos, sin) per position and pair for every rope node. The angle is rounded to f32 as Hugging Face does; its
+/// cosine and sine are then computed in f64, because WGSL's own are too coarse for large angles.
+fn rotations(gpu: &Gpu, graph: &Graph, context: usize) -> Result<HashMap<NodeId, Buffer>> {
+    let mut by_frequency: Vec<(&[f32], Buffer)> = Vec::new();
+    let mut rotations = HashMap::new();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let Op::Rope { inverse_frequency, .. } = &node.op else { continue };
+        let known = by_frequency.iter().find(|(f, _)| *f == inverse_frequency.as_slice());
+        let buffer = match known {
+            Some((_, buffer)) => buffer.clone(),
+            None => {
+                let mut table = Vec::with_capacity(context * inverse_frequency.len() * 2);
+                for position in 0..context {
+                    for frequency in inverse_frequency {
+                        let angle = f64::from(position as f32 * frequency);
+                        table.extend([angle.cos() as f32, angle.sin() as f32]);
+                    }
+                }
+                let buffer = gpu.buffer("rotation table", (table.len() * 4) as u64)?;
+                gpu.upload(&buffer, bytemuck::cast_slice(&table))?;
+                by_frequency.push((inverse_frequency, buffer.clone()));
+                buffer
+            }
+        };
+        rotations.insert(id, buffer);
+    }
+    Ok(rotations)
+}

@@ -1,0 +1,149 @@
+//! Device buffers: allocation, upload, read-back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::device::{Gpu, lock, translate};
+use crate::error::{Error, Result};
+
+/// Staging of uploads is bounded by submitting after this many bytes.
+const UPLOAD_SLICE: usize = 32 << 20;
+/// Read-backs of up to this many bytes share one staging buffer.
+const STAGING_BYTES: u64 = 1 << 20;
+
+/// A storage buffer on the device, zero-initialised. Cloning shares it.
+#[derive(Clone)]
+pub struct Buffer {
+    pub(super) raw: wgpu::Buffer,
+    bytes: u64,
+    _accounted: Arc<Accounted>,
+}
+
+struct Accounted {
+    bytes: u64,
+    total: Arc<AtomicU64>,
+}
+
+impl Drop for Accounted {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Buffer {
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Gpu {
+    /// Allocates a storage buffer of at least `bytes`.
+    ///
+    /// # Errors
+    /// When it exceeds the binding limit or the device is out of memory.
+    pub fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer> {
+        self.allocate(label, bytes, wgpu::BufferUsages::STORAGE)
+    }
+
+    /// Allocates a uniform buffer.
+    ///
+    /// # Errors
+    /// As [`Gpu::buffer`].
+    pub fn uniform(&self, label: &str, bytes: u64) -> Result<Buffer> {
+        self.allocate(label, bytes, wgpu::BufferUsages::UNIFORM)
+    }
+
+    fn allocate(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<Buffer> {
+        self.check()?;
+        let bytes = bytes.max(16).next_multiple_of(16);
+        // A little room over the user-visible limit, because small buffers are padded.
+        if bytes > self.max_binding().saturating_add(256) {
+            return Err(Error::unavailable(format!(
+                "{label} needs {bytes} bytes in one binding, this device allows {}: use fewer tokens at a time",
+                self.max_binding()
+            )));
+        }
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes,
+            usage: usage | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        let errors = [pollster::block_on(validation.pop()), pollster::block_on(memory.pop())];
+        if let Some(error) = errors.into_iter().flatten().next() {
+            return Err(translate(error, &format!("allocating {bytes} bytes for {label}")));
+        }
+        self.allocated.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Buffer { raw, bytes, _accounted: Arc::new(Accounted { bytes, total: self.allocated.clone() }) })
+    }
+
+    /// Copies `data` to the start of `buffer`; its length must be a multiple of 4.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn upload(&self, buffer: &Buffer, data: &[u8]) -> Result<()> {
+        debug_assert!(data.len() as u64 <= buffer.bytes);
+        for (i, part) in data.chunks(UPLOAD_SLICE).enumerate() {
+            self.queue.write_buffer(&buffer.raw, (i * UPLOAD_SLICE) as u64, part);
+            if part.len() == UPLOAD_SLICE {
+                self.queue.submit([]);
+                self.wait()?;
+            }
+        }
+        self.check()
+    }
+
+    /// Waits until everything submitted has run.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    pub fn wait(&self) -> Result<()> {
+        self.check()?;
+        self.device
+            .poll(wgpu::PollType::wait_indefinitely())
+            .map_err(|e| Error::unavailable(format!("device lost while waiting for it ({e}); run again")))?;
+        self.check()
+    }
+
+    /// Reads the first `count` elements of `buffer`.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn read<T: bytemuck::Pod>(&self, buffer: &Buffer, count: usize) -> Result<Vec<T>> {
+        let bytes = (count * size_of::<T>()) as u64;
+        debug_assert!(bytes <= buffer.bytes);
+        if bytes == 0 {
+            return Ok(Vec::new());
+        }
+        self.check()?;
+        let size = bytes.next_multiple_of(4);
+        let shared = if size <= STAGING_BYTES { lock(&self.staging).take() } else { None };
+        let staging = shared.unwrap_or_else(|| {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("read-back"),
+                size: size.max(STAGING_BYTES),
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        });
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging, 0, size);
+        self.queue.submit([encoder.finish()]);
+        staging.map_async(wgpu::MapMode::Read, 0..size, |_| {});
+        self.wait()?;
+        let view = staging
+            .get_mapped_range(0..size)
+            .map_err(|e| Error::unavailable(format!("cannot read {bytes} bytes back from the device: {e}")))?;
+        let mut values = vec![T::zeroed(); count];
+        bytemuck::cast_slice_mut(&mut values).copy_from_slice(&view[..bytes as usize]);
+        drop(view);
+        staging.unmap();
+        if staging.size() == STAGING_BYTES {
+            *lock(&self.staging) = Some(staging);
+        }
+        Ok(values)
+    }
+}

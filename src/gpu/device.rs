@@ -1,0 +1,165 @@
+//! An open device: queue, limits, captured errors.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::adapter::{self, AdapterSummary};
+use super::pipeline::Pipeline;
+use crate::error::{Error, Result};
+use crate::shader::DeviceClass;
+
+/// How to open a device.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Adapter number or part of its name; the best one when `None`.
+    pub adapter: Option<String>,
+    /// Runs shaders with bounds, division and loop checks. Off by default: the kernels are the crate's own
+    /// and pass verification both ways, and the checks cost a factor of 3 to 5 on software drivers.
+    pub checked: bool,
+    /// Uses subgroup variants where the adapter has them.
+    pub subgroups: bool,
+    /// Lowers the binding limit (bytes), to exercise splitting; `None` takes the adapter's.
+    pub max_binding: Option<u64>,
+    /// Overrides the partition class; `None` takes the adapter's kind.
+    pub class: Option<DeviceClass>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { adapter: None, checked: false, subgroups: true, max_binding: None, class: None }
+    }
+}
+
+/// An open device with its pipelines.
+pub struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
+    pub(super) staging: Mutex<Option<wgpu::Buffer>>,
+    pub(super) allocated: Arc<AtomicU64>,
+    pub(super) options: OpenOptions,
+    adapter: AdapterSummary,
+    class: DeviceClass,
+    subgroups: bool,
+    max_binding: u64,
+    failure: Arc<Mutex<Option<Error>>>,
+}
+
+/// A panic while a lock is held cannot leave these values half-written, so poisoning carries no meaning.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn translate(error: wgpu::Error, doing: &str) -> Error {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => Error::unavailable(format!(
+            "out of device memory while {doing}; choose a format with fewer bits, a shorter context or fewer sequences"
+        )),
+        wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
+            Error::unavailable(format!("the device refused {doing}: {description}"))
+        }
+    }
+}
+
+impl Gpu {
+    /// Opens the chosen adapter with WebGPU default limits, apart from the buffer sizes, which are the adapter's.
+    ///
+    /// # Errors
+    /// When there is no adapter, none matches, a needed limit is missing, or the driver refuses.
+    pub fn open(options: OpenOptions) -> Result<Self> {
+        let (adapter, summary) = adapter::choose(options.adapter.as_deref())?;
+        let limits = adapter.limits();
+        let required_limits = wgpu::Limits {
+            max_buffer_size: limits.max_buffer_size,
+            max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
+            ..wgpu::Limits::default()
+        };
+        let subgroups = options.subgroups && adapter.features().contains(wgpu::Features::SUBGROUP);
+        let mut required_features = wgpu::Features::empty();
+        if subgroups {
+            required_features |= wgpu::Features::SUBGROUP;
+        }
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("anybit"),
+            required_features,
+            required_limits,
+            ..Default::default()
+        }))
+        .map_err(|e| {
+            Error::unavailable(format!(
+                "adapter {} gave no device: {e}; choose another with --adapter",
+                summary.name
+            ))
+        })?;
+        let failure: Arc<Mutex<Option<Error>>> = Arc::default();
+        let slot = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |error| {
+            lock(&slot).get_or_insert(translate(error, "running a command"));
+        }));
+        let slot = failure.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lock(&slot).get_or_insert(Error::unavailable(format!(
+                    "device lost ({message}); the driver reset or the adapter was removed: run again"
+                )));
+            }
+        });
+        let max_binding = options.max_binding.unwrap_or(u64::MAX).min(limits.max_storage_buffer_binding_size);
+        let class = options.class.unwrap_or_else(|| adapter::class(&adapter.get_info()));
+        Ok(Self {
+            device,
+            queue,
+            pipelines: Mutex::default(),
+            staging: Mutex::default(),
+            allocated: Arc::default(),
+            options,
+            adapter: summary,
+            class,
+            subgroups,
+            max_binding,
+            failure,
+        })
+    }
+
+    /// What the device is.
+    pub fn adapter(&self) -> &AdapterSummary {
+        &self.adapter
+    }
+
+    /// Decides default partitions.
+    pub fn class(&self) -> DeviceClass {
+        self.class
+    }
+
+    /// Whether subgroup variants are used.
+    pub fn subgroups(&self) -> bool {
+        self.subgroups
+    }
+
+    /// Largest storage-buffer binding in bytes; tensors beyond it are split.
+    pub fn max_binding(&self) -> u64 {
+        self.max_binding
+    }
+
+    /// Bytes of device buffers alive.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.allocated.load(Ordering::Relaxed)
+    }
+
+    /// Ends the device as a driver reset would, for tests of the error path.
+    #[doc(hidden)]
+    pub fn destroy(&self) {
+        self.device.destroy();
+        lock(&self.failure).get_or_insert(Error::unavailable("device lost (destroyed); run again"));
+    }
+
+    /// The first error the device reported since it was opened; it stays, because a lost device stays lost.
+    pub(super) fn check(&self) -> Result<()> {
+        match &*lock(&self.failure) {
+            None => Ok(()),
+            Some(Error::Invalid(m)) => Err(Error::Invalid(m.clone())),
+            Some(e) => Err(Error::unavailable(e.to_string())),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The device: adapters, buffers, pipelines, recordings. The only module that uses wgpu.
+
+mod adapter;
+mod buffer;
+mod device;
+mod pipeline;
+mod recording;
+
+pub use adapter::{AdapterSummary, adapters};
+pub use buffer::Buffer;
+pub use device::{Gpu, OpenOptions};
+pub use pipeline::Pipeline;
+pub use recording::{Binder, Recording};

@@ -1,0 +1,98 @@
+//! Pipelines: linked once per variant, compiled once per device.
+
+use std::sync::Arc;
+
+use super::device::{Gpu, lock, translate};
+use crate::error::Result;
+use crate::shader::{self, Access, Binding, Tile, Variant};
+
+/// A compiled variant.
+pub struct Pipeline {
+    pub(super) raw: wgpu::ComputePipeline,
+    pub(super) layout: wgpu::BindGroupLayout,
+    pub(super) bindings: Vec<Binding>,
+    pub(super) params: &'static [&'static str],
+    /// The partition it was compiled for.
+    pub tile: Tile,
+    /// Name for reports.
+    pub name: String,
+}
+
+impl Gpu {
+    /// The pipeline of `variant`, compiled at first use. The linked text is the key, so variants that link to the
+    /// same text share a pipeline.
+    ///
+    /// # Errors
+    /// When the tile does not fit the device or the driver rejects the shader.
+    pub fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
+        let mut variant = variant.clone();
+        variant.subgroup = self.subgroups() && variant.kernel.row().reduces;
+        variant.tile.check(256)?;
+        let text = shader::link(&variant);
+        if let Some(found) = lock(&self.pipelines).get(&text) {
+            return Ok(found.clone());
+        }
+        let pipeline = Arc::new(self.compile(&variant, &text)?);
+        Ok(lock(&self.pipelines).entry(text).or_insert(pipeline).clone())
+    }
+
+    /// Number of pipelines compiled so far.
+    pub fn pipeline_count(&self) -> usize {
+        lock(&self.pipelines).len()
+    }
+
+    fn compile(&self, variant: &Variant, text: &str) -> Result<Pipeline> {
+        self.check()?;
+        let name = variant.name();
+        let bindings = variant.bindings();
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(&name), source: wgpu::ShaderSource::Wgsl(text.into()) };
+        let module = if self.options.checked {
+            self.device.create_shader_module(descriptor)
+        } else {
+            // SAFETY: the text is linked from this crate's own kernels only; they guard every store, their loops
+            // are bounded by uniforms, and uploads carry slack for the reads of a last partial chunk. The
+            // verification cases run them with the checks as well.
+            unsafe {
+                self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+            }
+        };
+        let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            count: None,
+        };
+        let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
+        for (i, binding) in bindings.iter().enumerate() {
+            let read_only = binding.access == Access::Read;
+            entries.push(entry(i as u32 + 1, wgpu::BufferBindingType::Storage { read_only }));
+        }
+        let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(&name),
+            entries: &entries,
+        });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // Every kernel writes its workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            return Err(translate(error, &format!("compiling {name}")));
+        }
+        Ok(Pipeline { raw, layout, bindings, params: variant.kernel.row().params, tile: variant.tile, name })
+    }
+}

@@ -1,0 +1,169 @@
+//! Recordings: a list of dispatches with their bindings, run in one compute pass as often as wanted.
+
+use std::sync::Arc;
+
+use super::buffer::Buffer;
+use super::device::{Gpu, translate};
+use super::pipeline::Pipeline;
+use crate::error::{Error, Result};
+
+/// Workgroups per dimension every WebGPU device runs.
+const MAX_GROUPS: u64 = 65535;
+/// Offset alignment of uniform blocks every WebGPU device accepts.
+const UNIFORM_SLOT: usize = 256;
+
+/// One dispatch before its uniform block has a place.
+struct Draft {
+    pipeline: Arc<Pipeline>,
+    buffers: Vec<Buffer>,
+    params: Vec<u32>,
+    groups: (u32, u32),
+}
+
+/// Collects dispatches; [`Binder::finish`] places their parameters in one uniform buffer.
+#[derive(Default)]
+pub struct Binder {
+    drafts: Vec<Draft>,
+}
+
+/// Dispatches ready to run.
+pub struct Recording {
+    dispatches: Vec<Dispatch>,
+    _uniforms: Option<Buffer>,
+}
+
+struct Dispatch {
+    pipeline: Arc<Pipeline>,
+    bind_group: wgpu::BindGroup,
+    groups: (u32, u32),
+}
+
+/// Folds `groups` workgroups into two dimensions of at most 65,535 each.
+fn fold(groups: u64) -> Result<(u32, u32)> {
+    let y = groups.div_ceil(MAX_GROUPS).max(1);
+    if y > MAX_GROUPS {
+        return Err(Error::unavailable(format!(
+            "a dispatch of {groups} workgroups exceeds {MAX_GROUPS} x {MAX_GROUPS}: use fewer tokens at a time"
+        )));
+    }
+    Ok((groups.div_ceil(y) as u32, y as u32))
+}
+
+impl Binder {
+    /// Appends a dispatch of `groups` workgroups. `buffers` and `params` are matched to the kernel's row by name;
+    /// every name of the row must be given.
+    ///
+    /// # Errors
+    /// When a name is missing or the grid is too large.
+    pub fn dispatch(
+        &mut self,
+        pipeline: Arc<Pipeline>,
+        buffers: &[(&str, &Buffer)],
+        params: &[(&str, u32)],
+        groups: u64,
+    ) -> Result<()> {
+        let missing =
+            |what: &str, name: &str| Error::invalid(format!("{} lacks the {what} {name}", pipeline.name));
+        let mut bound = Vec::with_capacity(pipeline.bindings.len());
+        for binding in &pipeline.bindings {
+            let found = buffers.iter().find(|(name, _)| *name == binding.name);
+            bound.push(found.ok_or_else(|| missing("buffer", binding.name))?.1.clone());
+        }
+        let mut values = Vec::with_capacity(pipeline.params.len());
+        for param in pipeline.params {
+            let found = params.iter().find(|(name, _)| name == param);
+            values.push(match found {
+                Some((_, value)) => *value,
+                None if *param == "zero" => 0,
+                None => return Err(missing("parameter", param)),
+            });
+        }
+        if groups > 0 {
+            let groups = fold(groups)?;
+            self.drafts.push(Draft { pipeline, buffers: bound, params: values, groups });
+        }
+        Ok(())
+    }
+
+    /// Places all parameters in one uniform buffer and creates the bind groups.
+    ///
+    /// # Errors
+    /// When the device is out of memory or refuses a binding.
+    pub fn finish(self, gpu: &Gpu) -> Result<Recording> {
+        if self.drafts.is_empty() {
+            return Ok(Recording { dispatches: Vec::new(), _uniforms: None });
+        }
+        let mut data = vec![0u8; self.drafts.len() * UNIFORM_SLOT];
+        for (slot, draft) in data.chunks_mut(UNIFORM_SLOT).zip(&self.drafts) {
+            slot[..draft.params.len() * 4].copy_from_slice(bytemuck::cast_slice(&draft.params));
+        }
+        let uniforms = gpu.uniform("parameters", data.len() as u64)?;
+        gpu.upload(&uniforms, &data)?;
+        let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let dispatches = self
+            .drafts
+            .into_iter()
+            .enumerate()
+            .map(|(i, draft)| {
+                let size = (draft.params.len().next_multiple_of(4) * 4) as u64;
+                let mut entries = vec![wgpu::BindGroupEntry {
+                    binding: 0,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer: &uniforms.raw,
+                        offset: (i * UNIFORM_SLOT) as u64,
+                        size: std::num::NonZeroU64::new(size),
+                    }),
+                }];
+                for (j, buffer) in draft.buffers.iter().enumerate() {
+                    entries.push(wgpu::BindGroupEntry {
+                        binding: j as u32 + 1,
+                        resource: buffer.raw.as_entire_binding(),
+                    });
+                }
+                let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: Some(&draft.pipeline.name),
+                    layout: &draft.pipeline.layout,
+                    entries: &entries,
+                });
+                Dispatch { pipeline: draft.pipeline, bind_group, groups: draft.groups }
+            })
+            .collect();
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            return Err(translate(error, "binding buffers"));
+        }
+        Ok(Recording { dispatches, _uniforms: Some(uniforms) })
+    }
+}
+
+impl Recording {
+    /// Number of dispatches.
+    pub fn len(&self) -> usize {
+        self.dispatches.len()
+    }
+
+    /// Whether there is nothing to run.
+    pub fn is_empty(&self) -> bool {
+        self.dispatches.is_empty()
+    }
+}
+
+impl Gpu {
+    /// Submits `recordings` one after another in one compute pass; does not wait.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn run(&self, recordings: &[&Recording]) -> Result<()> {
+        self.check()?;
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for dispatch in recordings.iter().flat_map(|r| &r.dispatches) {
+                pass.set_pipeline(&dispatch.pipeline.raw);
+                pass.set_bind_group(0, &dispatch.bind_group, &[]);
+                pass.dispatch_workgroups(dispatch.groups.0, dispatch.groups.1, 1);
+            }
+        }
+        self.queue.submit([encoder.finish()]);
+        self.check()
+    }
+}

@@ -1,0 +1,310 @@
+//! The table of kernels and epilogues: their WGSL text, bindings and parameters. One row each.
+
+use super::Contract;
+
+/// How a kernel sees a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read-only storage.
+    Read,
+    /// Read-write storage.
+    Write,
+}
+
+/// One storage buffer of a kernel, declared under `name` with the WGSL type `ty`.
+#[derive(Clone, Copy, Debug)]
+pub struct Binding {
+    /// WGSL variable name.
+    pub name: &'static str,
+    /// WGSL store type.
+    pub ty: &'static str,
+    /// Read or read-write.
+    pub access: Access,
+}
+
+const fn read(name: &'static str, ty: &'static str) -> Binding {
+    Binding { name, ty, access: Access::Read }
+}
+
+const fn write(name: &'static str, ty: &'static str) -> Binding {
+    Binding { name, ty, access: Access::Write }
+}
+
+/// One row of the kernel table.
+#[derive(Debug)]
+pub struct KernelRow {
+    /// Name in reports; also the file `shaders/kernel/<name>.wgsl`.
+    pub name: &'static str,
+    /// WGSL text of the kernel.
+    pub source: &'static str,
+    /// What it needs from a format.
+    pub contract: Contract,
+    /// Ends its sums in an epilogue.
+    pub epilogue: bool,
+    /// Uses workgroup reductions (with a subgroup variant).
+    pub reduces: bool,
+    /// Uses `activation()`.
+    pub function: bool,
+    /// Storage buffers besides codes, scales and those of the epilogue.
+    pub bindings: &'static [Binding],
+    /// Fields of the uniform block, in order, all u32 (f32 as bit patterns).
+    pub params: &'static [&'static str],
+}
+
+/// A kernel of the catalog.
+#[allow(missing_docs)] // every name is the kernel's own; its file opens with what it computes
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kernel {
+    Dequantize,
+    Embed,
+    Gemv,
+    Gemm,
+    GemvI8,
+    GemmI8,
+    Absmax,
+    Quantize,
+    DequantizeRows,
+    RmsNorm,
+    LayerNorm,
+    Rope,
+    KvWrite,
+    AttentionScores,
+    Softmax,
+    AttentionValues,
+    Attention,
+    Activate,
+    Add,
+    Mul,
+    AddBias,
+    GatherRows,
+    CrossEntropy,
+    Kl,
+    Argmax,
+}
+
+/// Parameters of every kernel that reads a packed matrix.
+const MATRIX: [&str; 6] = ["rows", "cols", "row_words", "groups_per_row", "group", "zero"];
+
+macro_rules! matrix_params {
+    ($($more:literal),*) => { &[MATRIX[0], MATRIX[1], MATRIX[2], MATRIX[3], MATRIX[4], MATRIX[5], $($more),*] };
+}
+
+macro_rules! source {
+    ($name:literal) => {
+        include_str!(concat!("../../shaders/kernel/", $name, ".wgsl"))
+    };
+}
+
+macro_rules! row {
+    ($name:literal, [$($binding:expr),*], $params:expr $(, $field:ident: $value:expr)*) => {{
+        #[allow(clippy::needless_update)]
+        const ROW: KernelRow = KernelRow {
+            $($field: $value,)*
+            ..KernelRow {
+                name: $name, source: source!($name), contract: Contract::None, epilogue: false, reduces: false,
+                function: false, bindings: &[$($binding),*], params: $params,
+            }
+        };
+        &ROW
+    }};
+}
+
+const X: Binding = read("x", "array<f32>");
+const Y: Binding = write("y", "array<f32>");
+const TOKENS: Binding = read("tokens", "array<Token>");
+
+impl Kernel {
+    /// All kernels, in the order of the table.
+    pub const ALL: [Kernel; 25] = [
+        Kernel::Dequantize,
+        Kernel::Embed,
+        Kernel::Gemv,
+        Kernel::Gemm,
+        Kernel::GemvI8,
+        Kernel::GemmI8,
+        Kernel::Absmax,
+        Kernel::Quantize,
+        Kernel::DequantizeRows,
+        Kernel::RmsNorm,
+        Kernel::LayerNorm,
+        Kernel::Rope,
+        Kernel::KvWrite,
+        Kernel::AttentionScores,
+        Kernel::Softmax,
+        Kernel::AttentionValues,
+        Kernel::Attention,
+        Kernel::Activate,
+        Kernel::Add,
+        Kernel::Mul,
+        Kernel::AddBias,
+        Kernel::GatherRows,
+        Kernel::CrossEntropy,
+        Kernel::Kl,
+        Kernel::Argmax,
+    ];
+
+    /// The kernel's row in the table.
+    pub fn row(self) -> &'static KernelRow {
+        const F: Contract = Contract::Float;
+        const I: Contract = Contract::Integer;
+        const ELEMENTWISE: &[&str] = &["m", "cols", "x_stride", "y_stride"];
+        const TWO: &[&str] = &["m", "cols", "x_stride", "z_stride", "y_stride"];
+        const PRODUCT: &[&str] = matrix_params!("m", "x_stride", "y_stride", "y_offset");
+        const CACHE: &[&str] = &[
+            "m", "heads", "kv_heads", "head_dim", "context", "span", "scale", "x_stride", "x_offset", "y_stride",
+        ];
+        match self {
+            Kernel::Dequantize => {
+                row!("dequantize", [write("y", "array<u32>")], matrix_params!("y_stride"), contract: F)
+            }
+            Kernel::Embed => {
+                row!("embed", [TOKENS, Y], matrix_params!("m", "first_row", "y_stride"), contract: F)
+            }
+            Kernel::Gemv => {
+                row!("gemv", [read("x", "array<vec4<f32>>"), Y], PRODUCT, contract: F, epilogue: true)
+            }
+            Kernel::Gemm => {
+                row!("gemm", [read("x", "array<vec4<f32>>"), Y], PRODUCT, contract: F, epilogue: true)
+            }
+            Kernel::GemvI8 => row!(
+                "gemv_i8", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], PRODUCT,
+                contract: I, epilogue: true
+            ),
+            Kernel::GemmI8 => row!(
+                "gemm_i8", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], PRODUCT,
+                contract: I, epilogue: true
+            ),
+            Kernel::Absmax => {
+                row!("absmax", [X, write("maxima", "array<f32>")], &["m", "cols", "x_stride"], reduces: true)
+            }
+            Kernel::Quantize => row!(
+                "quantize",
+                [X, read("maxima", "array<f32>"), TOKENS, write("y", "array<u32>"), write("x_scale", "array<f32>")],
+                &["m", "cols", "x_stride", "y_stride", "q_max"],
+                reduces: true
+            ),
+            Kernel::DequantizeRows => {
+                row!("dequantize_rows", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], ELEMENTWISE)
+            }
+            Kernel::RmsNorm => row!(
+                "rms_norm", [X, read("weight", "array<f32>"), Y], &["m", "cols", "x_stride", "y_stride", "eps"],
+                reduces: true
+            ),
+            Kernel::LayerNorm => row!(
+                "layer_norm", [X, read("weight", "array<f32>"), read("bias", "array<f32>"), Y],
+                &["m", "cols", "x_stride", "y_stride", "eps"],
+                reduces: true
+            ),
+            Kernel::Rope => row!(
+                "rope",
+                [X, TOKENS, read("rotation", "array<vec2<f32>>"), Y],
+                &["m", "heads", "half_dim", "x_stride", "x_offset", "y_stride"]
+            ),
+            Kernel::KvWrite => row!(
+                "kv_write",
+                [X, TOKENS, write("cache", "array<f32>")],
+                &["m", "width", "context", "x_stride", "x_offset"]
+            ),
+            Kernel::AttentionScores => row!(
+                "attention_scores",
+                [X, TOKENS, read("k_cache", "array<f32>"), write("scores", "array<f32>")],
+                CACHE
+            ),
+            Kernel::Softmax => row!("softmax", [X, Y], ELEMENTWISE, reduces: true),
+            Kernel::AttentionValues => row!(
+                "attention_values",
+                [read("scores", "array<f32>"), TOKENS, read("v_cache", "array<f32>"), Y],
+                CACHE
+            ),
+            Kernel::Attention => row!(
+                "attention",
+                [X, TOKENS, read("k_cache", "array<f32>"), read("v_cache", "array<f32>"), Y],
+                CACHE,
+                reduces: true
+            ),
+            Kernel::Activate => row!("activate", [X, Y], ELEMENTWISE, function: true),
+            Kernel::Add => row!("add", [X, read("z", "array<f32>"), Y], TWO),
+            Kernel::Mul => row!("mul", [X, read("z", "array<f32>"), Y], TWO),
+            Kernel::AddBias => row!("add_bias", [X, read("bias", "array<f32>"), Y], ELEMENTWISE),
+            Kernel::GatherRows => row!("gather_rows", [X, read("outputs", "array<u32>"), Y], ELEMENTWISE),
+            Kernel::CrossEntropy => row!(
+                "cross_entropy", [X, read("targets", "array<u32>"), Y], &["m", "cols", "x_stride"], reduces: true
+            ),
+            Kernel::Kl => {
+                row!("kl", [X, read("z", "array<f32>"), Y], &["m", "cols", "x_stride", "z_stride"], reduces: true)
+            }
+            Kernel::Argmax => row!("argmax", [X, write("y", "array<u32>")], &["m", "cols", "x_stride"]),
+        }
+    }
+}
+
+/// What happens to one accumulator before it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Epilogue {
+    /// `y = acc`
+    Store,
+    /// `y = acc + bias`
+    Bias,
+    /// `y = f(acc + bias)`
+    Activation {
+        /// Adds the bias first.
+        bias: bool,
+        /// The function f.
+        function: crate::graph::Function,
+    },
+    /// `y = residual + acc + bias`
+    Residual {
+        /// Adds the bias.
+        bias: bool,
+    },
+    /// The i32 accumulator as bits (integer kernels with one scale per row only).
+    Accumulator,
+}
+
+impl Epilogue {
+    /// WGSL text.
+    pub fn source(self) -> &'static str {
+        match self {
+            Epilogue::Store => include_str!("../../shaders/epilogue/store.wgsl"),
+            Epilogue::Bias => include_str!("../../shaders/epilogue/bias.wgsl"),
+            Epilogue::Activation { .. } => include_str!("../../shaders/epilogue/activation.wgsl"),
+            Epilogue::Residual { .. } => include_str!("../../shaders/epilogue/residual.wgsl"),
+            Epilogue::Accumulator => include_str!("../../shaders/epilogue/accumulator.wgsl"),
+        }
+    }
+
+    /// Name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Epilogue::Store => "store",
+            Epilogue::Bias => "bias",
+            Epilogue::Activation { .. } => "activation",
+            Epilogue::Residual { .. } => "residual",
+            Epilogue::Accumulator => "accumulator",
+        }
+    }
+
+    /// Whether it adds the bias vector.
+    pub fn has_bias(self) -> bool {
+        match self {
+            Epilogue::Bias => true,
+            Epilogue::Activation { bias, .. } | Epilogue::Residual { bias } => bias,
+            Epilogue::Store | Epilogue::Accumulator => false,
+        }
+    }
+
+    /// Storage buffers it reads.
+    pub fn bindings(self) -> Vec<Binding> {
+        let mut bindings = Vec::new();
+        if self.has_bias() {
+            bindings.push(read("bias", "array<f32>"));
+        }
+        if matches!(self, Epilogue::Residual { .. }) {
+            bindings.push(read("residual", "array<f32>"));
+        }
+        bindings
+    }
+}
+
+/// Bindings of a packed matrix.
+pub(super) const PACKED: [Binding; 2] = [read("codes", "array<u32>"), read("scales", "array<u32>")];

@@ -1,0 +1,157 @@
+//! Which WGSL fragments and constants decode a format: the device side of the format table.
+
+use std::fmt::Write as _;
+
+use super::{Contract, lib};
+use crate::format::{Base11Layout, Format, Scope};
+
+/// The part of a format that a pipeline is compiled for. Group lengths and shapes stay run-time
+/// parameters, so formats that differ only in them share a pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FormatVariant {
+    /// f32 (0), f16 (1), bf16 (2).
+    Float(u32),
+    /// Symmetric integers; f32 scales (32) or f16 scales (16).
+    Int {
+        /// Bits per code.
+        bits: u32,
+        /// Bits per scale.
+        scale_bits: u32,
+        /// One scale per row (or tensor), so that an i32 sum may run over all of K.
+        row_scale: bool,
+    },
+    /// Shared power-of-two exponent.
+    MxInt {
+        /// Bits per code.
+        bits: u32,
+        /// One int8 stream over the whole matrix.
+        flat: bool,
+        /// Groups do not align with chunks.
+        per_element: bool,
+    },
+    /// Two base-11 digits in seven bits.
+    Radix2In7,
+    /// Nine base-11 digits in 32 bits.
+    Radix9In32,
+}
+
+macro_rules! fragment {
+    ($name:literal) => {
+        include_str!(concat!("../../shaders/format/", $name, ".wgsl"))
+    };
+}
+
+impl FormatVariant {
+    /// The variant that decodes `format` for rows of `cols` weights.
+    pub fn new(format: Format, cols: usize) -> Self {
+        match format {
+            Format::F32 => Self::Float(0),
+            Format::F16 => Self::Float(1),
+            Format::Bf16 => Self::Float(2),
+            Format::Int { bits, scope } => {
+                let grouped = matches!(scope, Scope::Group(_));
+                Self::Int { bits: bits.into(), scale_bits: if grouped { 16 } else { 32 }, row_scale: !grouped }
+            }
+            Format::MxInt { bits } => Self::MxInt { bits: bits.into(), flat: false, per_element: false },
+            Format::MxIntCuda { group } => {
+                let aligned = group % 32 == 0 && cols % 32 == 0;
+                Self::MxInt { bits: 8, flat: true, per_element: !aligned }
+            }
+            Format::Base11 { layout: Base11Layout::Two7, .. } => Self::Radix2In7,
+            Format::Base11 { layout: Base11Layout::Nine32, .. } => Self::Radix9In32,
+        }
+    }
+
+    /// Whether integer kernels can run on it: integer codes with one scale per chunk.
+    pub fn has_chunk_codes(self) -> bool {
+        match self {
+            Self::Int { .. } | Self::Radix2In7 => true,
+            Self::MxInt { per_element, .. } => !per_element,
+            Self::Float(_) | Self::Radix9In32 => false,
+        }
+    }
+
+    /// Whether one i32 sum may run over all of K.
+    pub fn row_scale(self) -> bool {
+        matches!(self, Self::Int { row_scale: true, .. })
+    }
+
+    /// Name in reports.
+    pub fn name(self) -> String {
+        match self {
+            Self::Float(kind) => ["f32", "f16", "bf16"][kind.min(2) as usize].to_string(),
+            Self::Int { bits, row_scale: true, .. } => format!("int{bits}"),
+            Self::Int { bits, .. } => format!("int{bits} group"),
+            Self::MxInt { flat: true, .. } => "mxint_cuda".to_string(),
+            Self::MxInt { bits, .. } => format!("mxint{bits}"),
+            Self::Radix2In7 => "base11 2in7".to_string(),
+            Self::Radix9In32 => "base11 9in32".to_string(),
+        }
+    }
+
+    /// Every variant there is, for tests that link all of them.
+    pub fn all() -> Vec<Self> {
+        let mut all: Vec<Self> = (0..3).map(Self::Float).collect();
+        for bits in 2..=8 {
+            all.push(Self::Int { bits, scale_bits: 32, row_scale: true });
+            all.push(Self::Int { bits, scale_bits: 16, row_scale: false });
+        }
+        for bits in [4, 6, 8] {
+            all.push(Self::MxInt { bits, flat: false, per_element: false });
+        }
+        for per_element in [false, true] {
+            all.push(Self::MxInt { bits: 8, flat: true, per_element });
+        }
+        all.extend([Self::Radix2In7, Self::Radix9In32]);
+        all
+    }
+
+    /// Appends constants and fragments that fulfil `contract`.
+    pub(super) fn append(self, contract: Contract, text: &mut String) {
+        let _ = writeln!(text, "const ROW_SCALE: bool = {};", self.row_scale());
+        match self {
+            Self::Float(kind) => {
+                let _ = writeln!(text, "const FLOAT_KIND: u32 = {kind}u;");
+                text.push_str(lib!("half"));
+                text.push_str(fragment!("float"));
+                text.push_str(lib!("float"));
+            }
+            Self::Int { bits, scale_bits, .. } => {
+                let _ = writeln!(text, "const BITS: u32 = {bits}u;\nconst SCALE_BITS: u32 = {scale_bits}u;");
+                text.push_str(lib!("half"));
+                text.push_str(lib!("field"));
+                text.push_str(fragment!("int"));
+            }
+            Self::MxInt { bits, flat, .. } => {
+                let _ = writeln!(
+                    text,
+                    "const BITS: u32 = {bits}u;\nconst FRACTION: u32 = {}u;\nconst FLAT: bool = {flat};",
+                    bits - 2
+                );
+                text.push_str(lib!("field"));
+                text.push_str(fragment!("mxint"));
+            }
+            Self::Radix2In7 => {
+                text.push_str(lib!("half"));
+                text.push_str(fragment!("radix_2in7"));
+            }
+            Self::Radix9In32 => {
+                text.push_str("const LEVEL: array<u32, 11> = array<u32, 11>(");
+                for level in crate::format::base11_levels() {
+                    let _ = write!(text, "{:#x}u, ", level.to_bits());
+                }
+                text.push_str(");\n");
+                text.push_str(lib!("half"));
+                text.push_str(fragment!("radix_9in32"));
+                text.push_str(lib!("float"));
+            }
+        }
+        if !matches!(self, Self::Float(_) | Self::Radix9In32) {
+            let per_element = matches!(self, Self::MxInt { per_element: true, .. });
+            debug_assert!(contract != Contract::Integer || !per_element);
+            let _ = writeln!(text, "const SCALE_PER_ELEMENT: bool = {per_element};");
+            text.push_str(lib!("scaled"));
+            text.push_str(lib!("lift"));
+        }
+    }
+}

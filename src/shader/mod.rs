@@ -1,0 +1,160 @@
+//! WGSL text: the catalog of kernels, format fragments and epilogues, and the linker that joins them.
+//!
+//! A module is `constants + bindings + contract + format + epilogue + kernel + entry`, concatenated (WGSL
+//! module scope does not depend on order). Nothing here talks to a device.
+
+mod catalog;
+mod format;
+mod tile;
+
+use std::fmt::Write as _;
+
+pub use catalog::{Access, Binding, Epilogue, Kernel, KernelRow};
+pub use format::FormatVariant;
+pub use tile::{DeviceClass, Tile};
+
+use crate::graph::Function;
+
+/// What a kernel needs from a format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contract {
+    /// No packed matrix.
+    None,
+    /// `weights_at` / `bits_at`: f32 values of a chunk.
+    Float,
+    /// `codes_at` / `scale_at`: integer codes of a chunk and their scale.
+    Integer,
+}
+
+/// Everything that distinguishes one pipeline from another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// Which kernel.
+    pub kernel: Kernel,
+    /// The packed operand, for kernels with a contract.
+    pub format: Option<FormatVariant>,
+    /// The epilogue, for kernels that have one.
+    pub epilogue: Option<Epilogue>,
+    /// Partition.
+    pub tile: Tile,
+    /// Uses subgroup reductions.
+    pub subgroup: bool,
+    /// Kernel constants, e.g. `HEAD_DIM`.
+    pub constants: Vec<(&'static str, u32)>,
+}
+
+impl Variant {
+    /// A kernel without packed operand or epilogue.
+    pub fn plain(kernel: Kernel, tile: Tile) -> Self {
+        Self { kernel, format: None, epilogue: None, tile, subgroup: false, constants: Vec::new() }
+    }
+
+    /// Sets a kernel constant.
+    #[must_use]
+    pub fn constant(mut self, name: &'static str, value: u32) -> Self {
+        self.constants.push((name, value));
+        self
+    }
+
+    /// Short name for labels and reports, e.g. `gemm<int4> bias`.
+    pub fn name(&self) -> String {
+        let mut name = self.kernel.row().name.to_string();
+        if let Some(format) = &self.format {
+            let _ = write!(name, "<{}>", format.name());
+        }
+        if let Some(epilogue) = self.epilogue {
+            let _ = write!(name, " {}", epilogue.name());
+        }
+        name
+    }
+
+    /// Storage bindings in binding order; binding 0 is the uniform block, these follow from 1.
+    pub fn bindings(&self) -> Vec<Binding> {
+        let row = self.kernel.row();
+        let mut bindings = row.bindings.to_vec();
+        if row.contract != Contract::None {
+            bindings.extend(catalog::PACKED);
+        }
+        if let Some(epilogue) = self.epilogue {
+            bindings.extend(epilogue.bindings());
+        }
+        bindings
+    }
+}
+
+/// Number used for a function in WGSL (`FUNCTION`).
+pub fn function_code(function: Function) -> u32 {
+    match function {
+        Function::Relu => 0,
+        Function::Silu => 1,
+        Function::Gelu => 2,
+        Function::GeluTanh => 3,
+    }
+}
+
+macro_rules! lib {
+    ($name:literal) => {
+        include_str!(concat!("../../shaders/lib/", $name, ".wgsl"))
+    };
+}
+pub(crate) use lib;
+
+/// Joins the fragments of a variant to one WGSL module with the entry point `main`.
+pub fn link(variant: &Variant) -> String {
+    let row = variant.kernel.row();
+    let mut text = String::with_capacity(8192);
+    for (name, value) in variant.tile.constants().iter().chain(&variant.constants) {
+        let _ = writeln!(text, "const {name}: u32 = {value}u;");
+    }
+    text.push_str("struct Params {\n");
+    let padded = row.params.len().next_multiple_of(4);
+    for i in 0..padded {
+        match row.params.get(i) {
+            Some(name) => {
+                let _ = writeln!(text, "    {name}: u32,");
+            }
+            None => {
+                let _ = writeln!(text, "    padding_{i}: u32,");
+            }
+        }
+    }
+    text.push_str("}\n@group(0) @binding(0) var<uniform> params: Params;\n");
+    for (i, binding) in variant.bindings().iter().enumerate() {
+        let access = match binding.access {
+            Access::Read => "read",
+            Access::Write => "read_write",
+        };
+        let _ = writeln!(
+            text,
+            "@group(0) @binding({}) var<storage, {access}> {}: {};",
+            i + 1,
+            binding.name,
+            binding.ty
+        );
+    }
+    text.push_str(lib!("contract"));
+    if row.reduces {
+        text.push_str(if variant.subgroup { lib!("reduce_subgroup") } else { lib!("reduce") });
+    }
+    if let Some(format) = &variant.format {
+        format.append(row.contract, &mut text);
+    }
+    let mut function = row.function;
+    if let Some(epilogue) = variant.epilogue {
+        if let Epilogue::Activation { function: f, .. } = epilogue {
+            function = true;
+            let _ = writeln!(text, "const FUNCTION: u32 = {}u;", function_code(f));
+        }
+        let _ = writeln!(text, "const HAS_BIAS: bool = {};", epilogue.has_bias());
+        text.push_str(epilogue.source());
+        if epilogue != Epilogue::Accumulator {
+            text.push_str(lib!("finish_i32"));
+        }
+    }
+    if function {
+        text.push_str(lib!("functions"));
+    }
+    text.push_str(row.source);
+    text.push_str(if variant.subgroup { lib!("entry_subgroup") } else { lib!("entry") });
+    text
+}

@@ -1,0 +1,122 @@
+//! Partition of a kernel: how many outputs a workgroup and an invocation own.
+
+use crate::error::{Error, Result};
+
+/// What kind of processor executes the kernels; decides the default partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceClass {
+    /// A GPU: wide workgroups, cooperating invocations.
+    Gpu,
+    /// A software driver: a workgroup runs on one CPU thread, cooperation costs, so narrow workgroups win.
+    Cpu,
+}
+
+/// Partition constants; see the head of each kernel for their meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// Invocations per workgroup.
+    pub workgroup: u32,
+    /// Rows of Y per workgroup.
+    pub tile_m: u32,
+    /// Columns of Y per workgroup (GEMM).
+    pub tile_n: u32,
+    /// Rows of Y per invocation (GEMM).
+    pub thread_m: u32,
+    /// Columns of Y per invocation.
+    pub thread_n: u32,
+    /// Invocations that share one dot product (GEMV).
+    pub lanes: u32,
+}
+
+/// Bytes of workgroup memory every WebGPU device has.
+pub const WORKGROUP_MEMORY: u32 = 16384;
+
+impl Tile {
+    const fn flat(workgroup: u32) -> Self {
+        Self { workgroup, tile_m: 1, tile_n: 1, thread_m: 1, thread_n: 1, lanes: 1 }
+    }
+
+    /// For kernels with one invocation per element.
+    pub const fn elementwise() -> Self {
+        Self::flat(64)
+    }
+
+    /// For kernels with one workgroup per row.
+    pub const fn reduction(class: DeviceClass) -> Self {
+        Self::flat(match class {
+            DeviceClass::Gpu => 128,
+            DeviceClass::Cpu => 32,
+        })
+    }
+
+    /// For GEMV over `m` (1 to 8) tokens and rows of `cols` weights.
+    pub fn gemv(class: DeviceClass, m: usize, cols: usize) -> Self {
+        let tile_m = (m.clamp(1, 8) as u32).next_power_of_two();
+        match class {
+            DeviceClass::Cpu => Self { tile_m, thread_n: if tile_m == 1 { 4 } else { 2 }, ..Self::flat(8) },
+            DeviceClass::Gpu => {
+                let chunks = (cols.div_ceil(32).max(1) as u32).next_power_of_two();
+                Self { tile_m, lanes: chunks.min(32), thread_n: 1, ..Self::flat(64) }
+            }
+        }
+    }
+
+    /// For tiled GEMM.
+    pub const fn gemm(class: DeviceClass) -> Self {
+        match class {
+            DeviceClass::Gpu | DeviceClass::Cpu => {
+                Self { workgroup: 64, tile_m: 64, tile_n: 64, thread_m: 8, thread_n: 8, lanes: 1 }
+            }
+        }
+    }
+
+    /// Constants of the generated header.
+    pub(super) fn constants(&self) -> [(&'static str, u32); 6] {
+        [
+            ("WORKGROUP", self.workgroup),
+            ("TILE_M", self.tile_m),
+            ("TILE_N", self.tile_n),
+            ("THREAD_M", self.thread_m),
+            ("THREAD_N", self.thread_n),
+            ("LANES", self.lanes),
+        ]
+    }
+
+    /// Checks the preconditions that the kernels state as `const_assert`.
+    ///
+    /// # Errors
+    /// Names the first constant that does not fit.
+    pub fn check(&self, max_workgroup: u32) -> Result<()> {
+        let fail = |what: String| Err(Error::Invalid(what));
+        if self.workgroup == 0 || self.workgroup > max_workgroup {
+            return fail(format!(
+                "workgroup of {} invocations; this device runs 1 to {max_workgroup}: choose a smaller tile",
+                self.workgroup
+            ));
+        }
+        if self.lanes == 0 || self.workgroup % self.lanes != 0 || !self.lanes.is_power_of_two() {
+            return fail(format!(
+                "{} lanes do not divide a workgroup of {}; choose a power of two that does",
+                self.lanes, self.workgroup
+            ));
+        }
+        if self.tile_n > 1 {
+            let grid = (self.tile_m / self.thread_m.max(1)) * (self.tile_n / self.thread_n.max(1));
+            if grid != self.workgroup {
+                return fail(format!(
+                    "a {}x{} tile of {}x{} sums per invocation needs {grid} invocations, the workgroup has {}",
+                    self.tile_m, self.tile_n, self.thread_m, self.thread_n, self.workgroup
+                ));
+            }
+            if (self.tile_m + self.tile_n) * 128 > WORKGROUP_MEMORY {
+                return fail(format!(
+                    "a {}x{} tile needs {} bytes of workgroup memory, {WORKGROUP_MEMORY} are portable",
+                    self.tile_m,
+                    self.tile_n,
+                    (self.tile_m + self.tile_n) * 128
+                ));
+            }
+        }
+        Ok(())
+    }
+}
