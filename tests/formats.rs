@@ -600,6 +600,7 @@ fn specs_print_as_they_are_written() {
         assert_eq!(spec.to_string(), canonical, "{text}");
         assert_eq!(canonical.parse::<Spec>().unwrap(), spec);
     }
+    assert_eq!(format!("{:>6}|{:6}", Format::F16, Spec::from(Format::F32)), "   f16|f32   ");
     for format in Format::catalog() {
         assert_eq!(format.to_string().parse::<Format>().unwrap(), format);
         assert_eq!(format.to_string().parse::<Spec>().unwrap(), Spec::from(format));

@@ -3,7 +3,7 @@
 //! * `mxint8/6/4` (OCP Microscaling v1.0, blocks of 32 along the inputs): `X = floor(log2 max|w|)`, at least
 //!   -127, `f = b - 2` fraction bits, `q = clamp(rne(w * 2^(f - X)), -qmax, qmax)`, `y = q * 2^(X - f)`, byte
 //!   `X + 127`. An all-zero block stores byte 0. Exponents come from the bits, never from a logarithm.
-//! * `mxint_cuda` (mase-cuda): groups along the flattened tensor, bf16 rounding first, see [`cuda_encode`].
+//! * `mxint_cuda` (mase-cuda): groups along the flattened tensor, bf16 rounding first.
 
 use half::bf16;
 use rayon::prelude::*;

@@ -51,50 +51,50 @@ impl From<Format> for Spec {
     }
 }
 
+// `pad` rather than `write!`, so that tables can align names with `{:>16}`.
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::F32 => f.write_str("f32"),
-            Self::F16 => f.write_str("f16"),
-            Self::Bf16 => f.write_str("bf16"),
-            Self::Int { bits, scope: Scope::Tensor } => write!(f, "int{bits}"),
-            Self::Int { bits, scope: Scope::Row } => write!(f, "int{bits}(scale=row)"),
-            Self::Int { bits, scope: Scope::Group(group) } => write!(f, "int{bits}(group={group})"),
-            Self::MxInt { bits } => write!(f, "mxint{bits}"),
-            Self::MxIntCuda { group: CUDA_GROUP } => f.write_str("mxint_cuda"),
-            Self::MxIntCuda { group } => write!(f, "mxint_cuda(group={group})"),
-            Self::Base11 { layout, group } => {
-                let mut arguments = Vec::new();
-                if layout == Base11Layout::Nine32 {
-                    arguments.push("layout=9in32".to_owned());
-                }
-                if group != BASE11_GROUP {
-                    arguments.push(format!("group={group}"));
-                }
-                f.write_str("base11")?;
-                if arguments.is_empty() { Ok(()) } else { write!(f, "({})", arguments.join(",")) }
+        let text = match *self {
+            Self::F32 => "f32".to_owned(),
+            Self::F16 => "f16".to_owned(),
+            Self::Bf16 => "bf16".to_owned(),
+            Self::Int { bits, scope: Scope::Tensor } => format!("int{bits}"),
+            Self::Int { bits, scope: Scope::Row } => format!("int{bits}(scale=row)"),
+            Self::Int { bits, scope: Scope::Group(group) } => format!("int{bits}(group={group})"),
+            Self::MxInt { bits } => format!("mxint{bits}"),
+            Self::MxIntCuda { group: CUDA_GROUP } => "mxint_cuda".to_owned(),
+            Self::MxIntCuda { group } => format!("mxint_cuda(group={group})"),
+            Self::Base11 { layout: Base11Layout::Two7, group: BASE11_GROUP } => "base11".to_owned(),
+            Self::Base11 { layout: Base11Layout::Two7, group } => format!("base11(group={group})"),
+            Self::Base11 { layout: Base11Layout::Nine32, group: BASE11_GROUP } => {
+                "base11(layout=9in32)".to_owned()
             }
-        }
+            Self::Base11 { layout: Base11Layout::Nine32, group } => {
+                format!("base11(layout=9in32,group={group})")
+            }
+        };
+        f.pad(&text)
     }
 }
 
 impl fmt::Display for ActivationFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "int{}", self.bits)?;
-        if self.scope == ActivationScope::Row { f.write_str("(scale=row)") } else { Ok(()) }
+        let scope = if self.scope == ActivationScope::Row { "(scale=row)" } else { "" };
+        f.pad(&format!("int{}{scope}", self.bits))
     }
 }
 
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.weight, self.activation) {
-            (weight, None) => weight.fmt(f),
+        let text = match (self.weight, self.activation) {
+            (weight, None) => weight.to_string(),
             (
                 Format::Int { bits, scope: Scope::Tensor },
                 Some(ActivationFormat { bits: activation, scope: ActivationScope::Tensor }),
-            ) if bits == activation => write!(f, "{QLINEAR}(bits={bits})"),
-            (weight, Some(activation)) => write!(f, "{weight}@{activation}"),
-        }
+            ) if bits == activation => format!("{QLINEAR}(bits={bits})"),
+            (weight, Some(activation)) => format!("{weight}@{activation}"),
+        };
+        f.pad(&text)
     }
 }
 
