@@ -150,5 +150,17 @@ mod tests {
             assert_eq!(nearest(&book, c), 0, "{c}");
         }
         assert_eq!(nearest(&book, 1e4), 10);
+        // Where distances tie in f32, the first of them wins: a weight far above a rounded f16 minimum.
+        for c in [3.2e6, 5.5e6, 1.7e7, 1e8] {
+            assert_eq!(nearest(&book, c) as usize, full(c), "{c}");
+        }
+        assert_eq!(nearest(&book, 1e8), 0);
+    }
+
+    #[test]
+    fn range_of_an_overflowing_group_stays_nan() {
+        assert!(range(f16::INFINITY, f16::INFINITY).is_nan());
+        assert_eq!(range(f16::ONE, f16::INFINITY), f16::INFINITY);
+        assert_eq!(range(f16::ONE, f16::ONE), f16::from_f32(1e-5));
     }
 }
