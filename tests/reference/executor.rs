@@ -218,9 +218,9 @@ fn inconsistent_graphs_are_errors() {
 
     let graph = graph();
     let mut wrong = assignment(&graph, "f32");
-    wrong.specs[EMBEDDING] = "int8@int8".parse().expect("spec");
+    wrong.specs[EMBEDDING] = "qlinear(bits=8)".parse().expect("spec");
     let error = Executor::new(&graph, &Noise(&graph), &wrong, 1).err().expect("refused").to_string();
-    assert!(error.contains("wte.weight: int8@int8 quantizes activations"), "{error}");
+    assert!(error.contains("wte.weight: qlinear(bits=8) quantizes activations"), "{error}");
     wrong.specs.pop();
     let error = Executor::new(&graph, &Noise(&graph), &wrong, 1).err().expect("refused").to_string();
     assert!(error.contains("5 entries, want 6"), "{error}");

@@ -1,9 +1,9 @@
 //! The CPU reference against independent truth: hand-computed cases, closed forms, outputs of the QLinear
 //! layer in PyTorch, and logits and texts of real checkpoints computed with PyTorch.
 
-//mod executor;
+mod executor;
 mod ops;
-//mod quantized;
+mod quantized;
 
 /// Values in (-1, 1) that look random and are the same everywhere (a linear congruential generator).
 fn noise(seed: u64, count: usize) -> Vec<f32> {
