@@ -1,0 +1,237 @@
+//! Checks of a graph and of batches, so that the ops can rely on their shapes.
+
+use crate::error::{Result, invalid};
+use crate::graph::{Batch, Graph, Node, Op, Role, WeightId};
+
+/// Checks that every node of `graph` has the inputs, weights and widths that its op needs, and returns for
+/// each node whether its rows are the batch's outputs (it comes after an [`Op::OutputRows`]) or all tokens.
+///
+/// # Errors
+/// Names the first node that does not fit.
+pub(super) fn check_graph(graph: &Graph) -> Result<Vec<bool>> {
+    if let Some(weight) = graph.weights.iter().find(|w| w.rows == 0 || w.cols == 0) {
+        invalid!("weight {} is empty: {} x {}", weight.tensor, weight.rows, weight.cols);
+    }
+    let mut selected = Vec::with_capacity(graph.nodes.len());
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let Some(&bad) = node.inputs.iter().find(|&&input| input >= index) else {
+            check_node(graph, node)?;
+            let rows: Vec<bool> = node.inputs.iter().map(|&input| selected[input]).collect();
+            if rows.iter().any(|&r| r != rows[0]) {
+                invalid!("node {}: some inputs hold all tokens and some only the output rows", node.name);
+            }
+            let after = rows.first().copied().unwrap_or(false);
+            if after && matches!(node.op, Op::Rope { .. } | Op::Attention { .. } | Op::OutputRows) {
+                invalid!(
+                    "node {}: {} must stand before the output rows are taken",
+                    node.name,
+                    op_name(&node.op)
+                );
+            }
+            selected.push(after || node.op == Op::OutputRows);
+            continue;
+        };
+        invalid!("node {}: input {bad} is not before node {index}", node.name);
+    }
+    match graph.nodes.last() {
+        Some(node) if node.width == graph.vocabulary => Ok(selected),
+        Some(node) => {
+            invalid!(
+                "the last node, {}, has width {}, want {} (vocabulary)",
+                node.name,
+                node.width,
+                graph.vocabulary
+            )
+        }
+        None => invalid!("the graph has no nodes"),
+    }
+}
+
+fn op_name(op: &Op) -> &'static str {
+    match op {
+        Op::Embed { .. } => "embed",
+        Op::EmbedPosition { .. } => "embed_position",
+        Op::RmsNorm { .. } => "rms_norm",
+        Op::LayerNorm { .. } => "layer_norm",
+        Op::Linear { .. } => "linear",
+        Op::Slice { .. } => "slice",
+        Op::Rope { .. } => "rope",
+        Op::Attention { .. } => "attention",
+        Op::Activate(_) => "activate",
+        Op::Add => "add",
+        Op::Mul => "mul",
+        Op::OutputRows => "output_rows",
+    }
+}
+
+fn check_node(graph: &Graph, node: &Node) -> Result<()> {
+    let inputs = match node.op {
+        Op::Embed { .. } | Op::EmbedPosition { .. } => 0,
+        Op::Attention { .. } => 3,
+        Op::Add | Op::Mul => 2,
+        _ => 1,
+    };
+    if node.inputs.len() != inputs {
+        let name = op_name(&node.op);
+        invalid!("node {}: {name} takes {inputs} inputs, got {}", node.name, node.inputs.len());
+    }
+    if node.width == 0 {
+        invalid!("node {}: width is 0", node.name);
+    }
+    let width = |input: usize| graph.nodes[node.inputs[input]].width;
+    let equal = |what: &str, got: usize, want: usize| match got == want {
+        true => Ok(()),
+        false => invalid!("node {}: {what} is {got}, want {want}", node.name),
+    };
+    // A product that saturates equals no width.
+    let product = |a: usize, b: usize| a.saturating_mul(b);
+    match &node.op {
+        Op::Embed { table } => {
+            equal("columns of the table", matrix(graph, node, *table)?.1, node.width)?;
+        }
+        Op::EmbedPosition { table } => {
+            let (rows, cols) = matrix(graph, node, *table)?;
+            equal("columns of the table", cols, node.width)?;
+            if rows < graph.context {
+                invalid!(
+                    "node {}: the table has {rows} positions, want {} (context)",
+                    node.name,
+                    graph.context
+                );
+            }
+        }
+        Op::RmsNorm { weight, .. } => {
+            equal("length of weight", vector(graph, node, *weight)?, node.width)?;
+            equal("input width", width(0), node.width)?;
+        }
+        Op::LayerNorm { weight, bias, .. } => {
+            equal("length of weight", vector(graph, node, *weight)?, node.width)?;
+            equal("length of bias", vector(graph, node, *bias)?, node.width)?;
+            equal("input width", width(0), node.width)?;
+        }
+        Op::Linear { weight, bias } => {
+            let (rows, cols) = matrix(graph, node, *weight)?;
+            equal("input width", width(0), cols)?;
+            equal("rows of weight", rows, node.width)?;
+            if let Some(bias) = bias {
+                equal("length of bias", vector(graph, node, *bias)?, node.width)?;
+            }
+        }
+        Op::Slice { offset } => {
+            if offset.checked_add(node.width).is_none_or(|end| end > width(0)) {
+                let (from, of) = (offset, width(0));
+                invalid!(
+                    "node {}: columns {from} .. {from} + {} leave the input's {of}",
+                    node.name,
+                    node.width
+                );
+            }
+        }
+        Op::Rope { heads, head_dim, inverse_frequency } => {
+            equal("heads * head_dim", product(*heads, *head_dim), node.width)?;
+            equal("twice the number of frequencies", product(2, inverse_frequency.len()), *head_dim)?;
+            equal("input width", width(0), node.width)?;
+        }
+        Op::Attention { layer, heads, kv_heads, head_dim, .. } => {
+            let kv_width = product(*kv_heads, *head_dim);
+            if *kv_heads == 0 || heads % kv_heads != 0 {
+                invalid!("node {}: {heads} heads is not a multiple of {kv_heads} KV heads", node.name);
+            }
+            let Some(&cache) = graph.kv_widths.get(*layer) else {
+                invalid!("node {}: KV cache {layer} of {} does not exist", node.name, graph.kv_widths.len());
+            };
+            equal("heads * head_dim", product(*heads, *head_dim), node.width)?;
+            equal("width of q", width(0), node.width)?;
+            equal("width of k", width(1), kv_width)?;
+            equal("width of v", width(2), kv_width)?;
+            equal("width of the KV cache", cache, kv_width)?;
+        }
+        Op::Add | Op::Mul => {
+            equal("width of the first input", width(0), node.width)?;
+            equal("width of the second input", width(1), node.width)?;
+        }
+        Op::Activate(_) | Op::OutputRows => equal("input width", width(0), node.width)?,
+    }
+    Ok(())
+}
+
+fn matrix(graph: &Graph, node: &Node, id: WeightId) -> Result<(usize, usize)> {
+    match graph.weights.get(id) {
+        Some(w) if w.role != Role::Vector => Ok((w.rows, w.cols)),
+        Some(w) => invalid!("node {}: weight {} is a vector, want a matrix", node.name, w.tensor),
+        None => invalid!("node {}: weight {id} of {} does not exist", node.name, graph.weights.len()),
+    }
+}
+
+fn vector(graph: &Graph, node: &Node, id: WeightId) -> Result<usize> {
+    match graph.weights.get(id) {
+        Some(w) if w.role == Role::Vector => Ok(w.cols),
+        Some(w) => invalid!("node {}: weight {} is a matrix, want a vector", node.name, w.tensor),
+        None => invalid!("node {}: weight {id} of {} does not exist", node.name, graph.weights.len()),
+    }
+}
+
+/// Checks `batch` against `graph` and the number of cached tokens of every sequence slot.
+///
+/// # Errors
+/// Names the first token or output that does not fit.
+pub(super) fn check_batch(graph: &Graph, lengths: &[usize], batch: &Batch) -> Result<()> {
+    let entries = graph.nodes.iter().filter_map(|node| match node.op {
+        Op::Embed { table } => Some(graph.weights[table].rows),
+        _ => None,
+    });
+    let entries = entries.min().unwrap_or(usize::MAX);
+    let spans = batch.spans();
+    let mut seen = vec![false; lengths.len()];
+    for (index, token) in batch.tokens.iter().enumerate() {
+        let (sequence, position) = (token.sequence as usize, token.position as usize);
+        if token.id as usize >= entries {
+            invalid!(
+                "token {index} of the batch has id {}; the vocabulary ends at {}",
+                token.id,
+                entries - 1
+            );
+        }
+        if position >= graph.context {
+            invalid!(
+                "token {index} of the batch has position {position}; the model's context is {} tokens: \
+                 shorten the text or split it into windows",
+                graph.context
+            );
+        }
+        let Some(&cached) = lengths.get(sequence) else {
+            invalid!(
+                "token {index} of the batch is of sequence {sequence}; there are {} slots",
+                lengths.len()
+            );
+        };
+        let first = spans[index].0 as usize == index;
+        if first && std::mem::replace(&mut seen[sequence], true) {
+            invalid!("token {index} of the batch: the tokens of sequence {sequence} must stand together");
+        }
+        if first && position > cached {
+            invalid!(
+                "token {index} of the batch has position {position}, but sequence {sequence} holds only \
+                 {cached} tokens: feed the earlier ones first"
+            );
+        }
+        if !first && position != batch.tokens[index - 1].position as usize + 1 {
+            let before = batch.tokens[index - 1].position;
+            invalid!(
+                "token {index} of the batch has position {position} after {before}; want {}",
+                before + 1
+            );
+        }
+    }
+    let mut next = 0;
+    for &output in &batch.outputs {
+        if output < next || output as usize >= batch.tokens.len() {
+            invalid!(
+                "output row {output}: want ascending rows below {} (tokens of the batch)",
+                batch.tokens.len()
+            );
+        }
+        next = output + 1;
+    }
+    Ok(())
+}
