@@ -1,0 +1,96 @@
+//! Turning packed files back into plain f32 ones.
+
+use super::quantize::{Progress, Report, TensorReport};
+use super::reader::{Reader, scales_name};
+use super::safetensors_file::{Dtype, TensorInfo};
+use super::transpose;
+use super::writer::{Planned, Writer, f32_bytes};
+use crate::error::{Result, invalid};
+use crate::format::Packed;
+use std::path::Path;
+
+/// Writes the tensors of the packed file `input` to `output`: packed ones decoded by `decode` (e.g.
+/// [`Packed::decode`], or a device) in the names, shapes and orientation they had in the checkpoint,
+/// other f16 and bf16 tensors widened to f32, the rest copied.
+///
+/// # Errors
+/// When `input` was not written by quantize or is corrupt, `decode` fails or returns another number of
+/// values than `rows * cols`, or the output cannot be written.
+pub fn dequantize_file(
+    input: &Path,
+    output: &Path,
+    decode: &mut dyn FnMut(&Packed) -> Result<Vec<f32>>,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Report> {
+    let reader = Reader::open(input)?;
+    let file = reader.file();
+    if !reader.is_packed() {
+        invalid!("{} was not written by `anybit quantize`: there is nothing to dequantize", file.label());
+    }
+    let copied: Vec<&TensorInfo> = reader.unpacked().collect();
+    let dtype_out = |dtype| if matches!(dtype, Dtype::F16 | Dtype::BF16) { Dtype::F32 } else { dtype };
+    let mut planned: Vec<Planned> = Vec::new();
+    for entry in reader.entries() {
+        planned.push(Planned { name: entry.name.clone(), dtype: Dtype::F32, shape: entry.shape.clone() });
+    }
+    for tensor in &copied {
+        let dtype = dtype_out(tensor.dtype);
+        planned.push(Planned { name: tensor.name.clone(), dtype, shape: tensor.shape.clone() });
+    }
+    // The marker Hugging Face's loaders ask for.
+    let metadata = [("format".to_owned(), "pt".to_owned())];
+    let mut writer = Writer::create(output, &planned, &metadata)?;
+
+    let total = file.tensors().iter().map(TensorInfo::byte_len).sum();
+    let stored = |name: &str| file.get(name).map_or(0, TensorInfo::byte_len);
+    let mut done = 0;
+    let mut report = Report::default();
+    for (index, entry) in reader.entries().iter().enumerate() {
+        progress(Progress { done, total, tensor: &entry.name });
+        let packed = reader.packed(entry)?;
+        let mut values = decode(&packed)?;
+        if values.len() != entry.rows * entry.cols {
+            invalid!("tensor `{}`: decoded {} values, want {} x {}", entry.name, values.len(), entry.rows, entry.cols);
+        }
+        if entry.transposed {
+            values = transpose(&values, entry.rows, entry.cols);
+        }
+        writer.write(index, &f32_bytes(&values))?;
+        let input_bytes = match packed.scales.is_empty() {
+            true => stored(&entry.name),
+            false => stored(&entry.name) + stored(&scales_name(&entry.name)),
+        };
+        done += input_bytes;
+        report.tensors.push(TensorReport {
+            name: entry.name.clone(),
+            spec: Some(entry.spec),
+            elements: values.len(),
+            input_bytes,
+            output_bytes: values.len() * 4,
+            scale_overflows: packed.scale_overflows(),
+        });
+    }
+    for (tensor, index) in copied.iter().zip(reader.entries().len()..) {
+        progress(Progress { done, total, tensor: &tensor.name });
+        done += tensor.byte_len();
+        let mut output_bytes = tensor.byte_len();
+        if dtype_out(tensor.dtype) == tensor.dtype {
+            writer.write(index, file.bytes(tensor))?;
+        } else {
+            let bytes = f32_bytes(&file.widen(tensor)?);
+            output_bytes = bytes.len();
+            writer.write(index, &bytes)?;
+        }
+        report.tensors.push(TensorReport {
+            name: tensor.name.clone(),
+            spec: None,
+            elements: tensor.elements(),
+            input_bytes: tensor.byte_len(),
+            output_bytes,
+            scale_overflows: 0,
+        });
+    }
+    report.file_bytes = writer.finish()?;
+    progress(Progress { done, total, tensor: "" });
+    Ok(report)
+}

@@ -1,0 +1,353 @@
+//! Checkpoints: reading and writing them, their graphs, tokenizers, sampling and evaluation windows.
+//!
+//! [`Model::load`] turns a Hugging Face folder or a packed file into a [`Graph`] and a source of
+//! [`Weights`]. A model family is one file (`llama.rs`, `gpt2.rs`) that builds the graph from the config;
+//! nothing a file claims is believed before it has been checked against what the file holds.
+
+pub mod atomic;
+mod builder;
+mod config;
+mod dequantize;
+pub mod embedded;
+mod gpt2;
+mod llama;
+mod quantize;
+mod reader;
+mod safetensors_file;
+pub mod sampling;
+pub mod text;
+mod tokenizer;
+mod writer;
+
+pub use dequantize::dequantize_file;
+pub use quantize::{Matrix, Progress, Report, TensorReport, quantize_file, quantize_model};
+pub use reader::{Entry, Reader};
+pub use safetensors_file::{Dtype, TensorFile, TensorInfo};
+pub use tokenizer::{TextStream, Tokenizer};
+pub use writer::{Planned, Writer};
+
+use crate::error::{Error, Result, invalid};
+use crate::format::{Format, Packed, Spec};
+use crate::graph::{Assignment, Graph, Role, Weight, WeightId, Weights};
+use config::Config;
+use serde_json::Value;
+use std::path::Path;
+
+/// A model: graph, weights and, where the checkpoint has one, tokenizer.
+#[derive(Debug)]
+pub struct Model {
+    name: String,
+    graph: Graph,
+    reader: Reader,
+    tokenizer: Option<Tokenizer>,
+    texts: Texts,
+    eos: Vec<u32>,
+    bos: Option<u32>,
+}
+
+/// The JSON files of a model folder.
+#[derive(Debug, Default)]
+struct Texts {
+    config: String,
+    generation: Option<String>,
+    tokenizer: Option<String>,
+}
+
+impl Model {
+    /// Loads a Hugging Face folder (`config.json`, `model.safetensors` in f32, f16 or bf16, optionally
+    /// `tokenizer.json` and `generation_config.json`) or a packed file written by [`quantize_model`].
+    ///
+    /// All shapes and types are checked here; values when they are encoded.
+    ///
+    /// # Errors
+    /// When a file is missing or corrupt, the architecture or one of its options is not supported, or
+    /// tensors are missing or have other shapes than the config says.
+    pub fn load(path: &Path) -> Result<Self> {
+        let metadata = path.metadata().map_err(|source| Error::io("cannot read", path, source))?;
+        if metadata.is_dir() {
+            return Self::load_folder(path);
+        }
+        let reader = Reader::open(path)?;
+        let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        if reader.file().metadata("anybit.config").is_some() {
+            return Self::from_packed(name, reader);
+        }
+        let label = reader.file().label();
+        if reader.is_packed() {
+            invalid!("{label} holds packed tensors but no model: it was made from a file without config.json");
+        }
+        invalid!("{label} is a plain tensor file; give the folder that also holds its config.json")
+    }
+
+    /// The model that is part of the program, see [`embedded`].
+    ///
+    /// # Errors
+    /// When the build embedded damaged files.
+    pub fn embedded() -> Result<Self> {
+        let texts = Texts {
+            config: embedded::CONFIG.to_owned(),
+            generation: Some(embedded::GENERATION_CONFIG.to_owned()),
+            tokenizer: Some(embedded::TOKENIZER.to_owned()),
+        };
+        let file = TensorFile::from_static(embedded::WEIGHTS, "embedded model")?;
+        Self::new("shakespeare".to_owned(), Reader::new(file)?, texts, "embedded model")
+    }
+
+    fn load_folder(path: &Path) -> Result<Self> {
+        let label = path.display().to_string();
+        let weights = path.join("model.safetensors");
+        let Some(config) = read_text(&path.join("config.json"))? else {
+            invalid!("{label} has no config.json; want a Hugging Face model folder");
+        };
+        if !weights.exists() {
+            if path.join("model.safetensors.index.json").exists() {
+                invalid!("{label} is split into several files; merge them into one model.safetensors");
+            }
+            invalid!("{label} has no model.safetensors; want the weights of config.json in that file");
+        }
+        let texts = Texts {
+            config,
+            generation: read_text(&path.join("generation_config.json"))?,
+            tokenizer: read_text(&path.join("tokenizer.json"))?,
+        };
+        // `.` and `..` have no name of their own.
+        let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let name = resolved.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Self::new(name, Reader::open(&weights)?, texts, &label)
+    }
+
+    fn from_packed(name: String, reader: Reader) -> Result<Self> {
+        let text = |key: &str| reader.file().metadata(key).map(str::to_owned);
+        let texts = Texts {
+            config: text("anybit.config").unwrap_or_default(),
+            generation: text("anybit.generation_config"),
+            tokenizer: text("anybit.tokenizer"),
+        };
+        let label = reader.file().label().to_owned();
+        Self::new(name, reader, texts, &label)
+    }
+
+    fn new(name: String, reader: Reader, texts: Texts, label: &str) -> Result<Self> {
+        let config = Config::parse(texts.config.as_bytes(), &format!("{label}: config.json"))?;
+        let graph = match architecture(&config)? {
+            Architecture::Llama => llama::graph(&config, &reader)?,
+            Architecture::Gpt2 => gpt2::graph(&config, &reader)?,
+        };
+        for weight in &graph.weights {
+            check_packed(&reader, weight)?;
+        }
+        let tokenizer = match &texts.tokenizer {
+            Some(text) => Some(Tokenizer::parse(text.as_bytes(), &format!("{label}: tokenizer.json"))?),
+            None => None,
+        };
+        let mut eos = config.token_ids("eos_token_id")?;
+        if let Some(text) = &texts.generation {
+            let generation = Config::parse(text.as_bytes(), &format!("{label}: generation_config.json"))?;
+            let ids = generation.token_ids("eos_token_id")?;
+            eos = if ids.is_empty() { eos } else { ids };
+        }
+        // An id outside the vocabulary can be neither fed nor generated.
+        let in_vocabulary = |id: &u32| (*id as usize) < graph.vocabulary;
+        eos.retain(in_vocabulary);
+        let bos = config.token_ids("bos_token_id")?.first().copied().filter(in_vocabulary);
+        Ok(Self { name, graph, reader, tokenizer, texts, eos, bos })
+    }
+
+    /// Name of the folder or file, for reports.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is computed.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The tokenizer, if the checkpoint has one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_ref()
+    }
+
+    /// The file with the weights.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Token ids that end a text.
+    pub fn eos(&self) -> Vec<u32> {
+        self.eos.clone()
+    }
+
+    /// Token id that begins a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The ids of a prompt, with the special tokens the tokenizer puts before a text.
+    ///
+    /// # Errors
+    /// When there is no tokenizer, or it yields ids the model does not know.
+    pub fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>> {
+        let Some(tokenizer) = &self.tokenizer else {
+            invalid!("model `{}` has no tokenizer.json, so it cannot read text", self.name);
+        };
+        let ids = tokenizer.encode_prompt(prompt)?;
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.graph.vocabulary) {
+            invalid!(
+                "model `{}`: the tokenizer gives token id {id}, the model knows {} ids; tokenizer.json belongs to \
+                 another model",
+                self.name,
+                self.graph.vocabulary
+            );
+        }
+        Ok(ids)
+    }
+
+    /// Format of every weight in the file: the checkpoint's type for matrices, f32 for vectors; in packed
+    /// files the stored format.
+    pub fn native_formats(&self) -> Vec<Format> {
+        self.graph.weights.iter().map(|weight| self.stored_spec(weight).weight).collect()
+    }
+
+    /// The assignment a packed file was written with; `None` for a checkpoint.
+    pub fn stored_assignment(&self) -> Option<Assignment> {
+        let specs = || self.graph.weights.iter().map(|weight| self.stored_spec(weight)).collect();
+        self.reader.is_packed().then(|| Assignment { specs: specs() })
+    }
+
+    fn stored_spec(&self, weight: &Weight) -> Spec {
+        if weight.role == Role::Vector {
+            return Spec::from(Format::F32);
+        }
+        match self.reader.entry(&weight.tensor) {
+            Some(entry) => entry.spec,
+            None => Spec::from(match self.reader.shape(&weight.tensor) {
+                Some((_, Dtype::F16)) => Format::F16,
+                Some((_, Dtype::BF16)) => Format::Bf16,
+                _ => Format::F32,
+            }),
+        }
+    }
+
+    /// Metadata that make a packed file a model.
+    fn texts(&self) -> Vec<(String, String)> {
+        let Texts { config, generation, tokenizer } = &self.texts;
+        let mut texts = vec![("anybit.config".to_owned(), config.clone())];
+        let optional = [("anybit.generation_config", generation), ("anybit.tokenizer", tokenizer)];
+        for (key, text) in optional {
+            texts.extend(text.iter().map(|text| (key.to_owned(), text.clone())));
+        }
+        texts
+    }
+
+    fn tensor(&self, weight: WeightId) -> Result<(&Weight, &TensorInfo)> {
+        let Some(weight) = self.graph.weights.get(weight) else {
+            invalid!("model `{}` has {} weights, asked for number {weight}", self.name, self.graph.weights.len());
+        };
+        match self.reader.file().get(&weight.tensor) {
+            Some(tensor) => Ok((weight, tensor)),
+            None => invalid!("{}: tensor `{}` is missing", self.reader.file().label(), weight.tensor),
+        }
+    }
+}
+
+impl Weights for Model {
+    fn packed(&self, weight: WeightId, format: Format) -> Result<Packed> {
+        let (weight, tensor) = self.tensor(weight)?;
+        let mut stored_transposed = weight.transposed;
+        if let Some(entry) = self.reader.entry(&weight.tensor) {
+            let stored = entry.spec.weight;
+            if stored == format {
+                return self.reader.packed(entry);
+            }
+            if reader::natural(stored).is_none() {
+                invalid!(
+                    "{}: tensor `{}` is packed as {stored}, asked for {format}; quantize to {format} from the \
+                     original checkpoint",
+                    self.reader.file().label(),
+                    weight.tensor
+                );
+            }
+            stored_transposed = false;
+        }
+        let mut values = self.reader.file().widen_finite(tensor)?;
+        if stored_transposed {
+            values = transpose(&values, weight.cols, weight.rows);
+        }
+        let packed = format.encode(&values, weight.rows, weight.cols);
+        packed.map_err(|error| self.reader.in_tensor(&weight.tensor, error))
+    }
+
+    fn vector(&self, weight: WeightId) -> Result<Vec<f32>> {
+        let (_, tensor) = self.tensor(weight)?;
+        self.reader.file().widen_finite(tensor)
+    }
+}
+
+enum Architecture {
+    Llama,
+    Gpt2,
+}
+
+fn architecture(config: &Config) -> Result<Architecture> {
+    let first = |value: &Value| value.as_array().and_then(|list| list.first()?.as_str().map(str::to_owned));
+    let stated = config.get("architectures").and_then(first);
+    let model_type = config.get("model_type").and_then(Value::as_str);
+    match (stated.as_deref(), model_type) {
+        (Some("LlamaForCausalLM"), _) | (None, Some("llama")) => Ok(Architecture::Llama),
+        (Some("GPT2LMHeadModel"), _) | (None, Some("gpt2")) => Ok(Architecture::Gpt2),
+        (stated, model_type) => invalid!(
+            "{}: architecture {} is not supported; supported are LlamaForCausalLM and GPT2LMHeadModel",
+            config.label(),
+            stated.or(model_type).unwrap_or("missing")
+        ),
+    }
+}
+
+/// A packed entry must have the orientation and, as vectors stay f32, the kind its weight has.
+fn check_packed(reader: &Reader, weight: &Weight) -> Result<()> {
+    let Some(entry) = reader.entry(&weight.tensor) else { return Ok(()) };
+    if weight.role == Role::Vector || (entry.rows, entry.cols) != (weight.rows, weight.cols) {
+        invalid!(
+            "{}: tensor `{}` is packed as {} x {}, the model wants {} x {}{}",
+            reader.file().label(),
+            weight.tensor,
+            entry.rows,
+            entry.cols,
+            weight.rows,
+            weight.cols,
+            if weight.role == Role::Vector { " unpacked" } else { "" }
+        );
+    }
+    if weight.role == Role::Embedding && entry.spec.activation.is_some() {
+        invalid!(
+            "{}: embedding `{}` has the spec {}; a lookup has no activations to quantize",
+            reader.file().label(),
+            weight.tensor,
+            entry.spec
+        );
+    }
+    Ok(())
+}
+
+/// The text of a file, `None` where there is none.
+fn read_text(path: &Path) -> Result<Option<String>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("cannot read", path, error)),
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) => invalid!("{} is not UTF-8 text: {}", path.display(), error.utf8_error()),
+    }
+}
+
+/// The transpose of a row-major `[rows, cols]` matrix.
+pub(crate) fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(values.len());
+    for col in 0..cols {
+        out.extend((0..rows).map(|row| values[row * cols + col]));
+    }
+    out
+}

@@ -1,0 +1,274 @@
+//! Tensors of a checkpoint or of a packed file, looked up by the names of the checkpoint.
+//!
+//! # The packed file
+//! A standard safetensors file. A packed tensor `T` of `[rows, cols]` is stored as
+//! * `T`: its codes, type U32, shape `[rows, words per row]`, or `[words]` where rows do not begin at
+//!   words; formats without scales (f32, f16, bf16) in their own type and `[rows, cols]`, without padding;
+//! * `T.scales`: its scales, shape `[rows, groups per row]`, or `[groups]` where groups cross rows. Type F32 or F16;
+//!   U8 for power-of-two exponents (E8M0); F16 with a last dimension of 2, minimum and scale, for `9in32`.
+//!
+//! Everything else keeps name, type and bytes. `__metadata__` holds `format` = `anybit`, `anybit.version` = `1`,
+//! and `anybit.tensors`, a JSON object from name to `format` (spec text), `shape` and `dtype` in the
+//! checkpoint, and `transposed` = true where the checkpoint has `[cols, rows]`. Files of models also hold the JSON
+//! texts `anybit.config`, `anybit.tokenizer` and `anybit.generation_config`, so that the file alone suffices.
+
+use super::safetensors_file::{Dtype, TensorFile, TensorInfo};
+use crate::error::{Error, Result, invalid};
+use crate::format::{Format, Layout, Packed, Spec};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Value of `format` in the metadata of packed files.
+pub(crate) const FORMAT: &str = "anybit";
+/// Layout version this program writes and reads.
+pub(crate) const VERSION: &str = "1";
+
+/// A packed tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Name of the tensor, as in the checkpoint.
+    pub name: String,
+    /// Weight format, and the activation format it is meant to run with.
+    pub spec: Spec,
+    /// Shape in the checkpoint.
+    pub shape: Vec<usize>,
+    /// Type in the checkpoint.
+    pub dtype: Dtype,
+    /// The checkpoint has `[cols, rows]`.
+    pub transposed: bool,
+    /// Rows as packed.
+    pub rows: usize,
+    /// Columns as packed.
+    pub cols: usize,
+}
+
+/// What `anybit.tensors` says about one tensor.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Description {
+    pub(crate) format: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) dtype: Dtype,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) transposed: bool,
+}
+
+/// An open safetensors file, packed or not.
+#[derive(Debug)]
+pub struct Reader {
+    file: TensorFile,
+    packed: bool,
+    entries: Vec<Entry>,
+    index: HashMap<String, usize>,
+}
+
+impl Reader {
+    /// Opens the file at `path`.
+    ///
+    /// # Errors
+    /// As [`TensorFile::open`], and when the description of a packed file does not fit its tensors.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::new(TensorFile::open(path)?)
+    }
+
+    /// Looks for packed tensors in `file`.
+    ///
+    /// # Errors
+    /// When the description of a packed file does not fit its tensors.
+    pub fn new(file: TensorFile) -> Result<Self> {
+        let packed = file.metadata("format") == Some(FORMAT);
+        let entries = if packed { entries_of(&file)? } else { Vec::new() };
+        let index = entries.iter().enumerate().map(|(i, entry)| (entry.name.clone(), i)).collect();
+        Ok(Self { file, packed, entries, index })
+    }
+
+    /// The file itself.
+    pub fn file(&self) -> &TensorFile {
+        &self.file
+    }
+
+    /// Whether the file was written by `quantize`.
+    pub fn is_packed(&self) -> bool {
+        self.packed
+    }
+
+    /// Packed tensors in the order of the description; none in a plain file.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The packed tensor `name`.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.index.get(name).map(|&i| &self.entries[i])
+    }
+
+    /// Tensors that are neither packed nor scales of packed ones.
+    pub fn unpacked(&self) -> impl Iterator<Item = &TensorInfo> {
+        self.file.tensors().iter().filter(|tensor| {
+            let owner = tensor.name.strip_suffix(".scales").and_then(|name| self.entry(name));
+            self.entry(&tensor.name).is_none() && owner.is_none_or(|entry| natural(entry.spec.weight).is_some())
+        })
+    }
+
+    /// Shape and type of a tensor in the checkpoint, whether it is packed here or not.
+    pub fn shape(&self, name: &str) -> Option<(&[usize], Dtype)> {
+        match self.entry(name) {
+            Some(entry) => Some((&entry.shape, entry.dtype)),
+            None => self.file.get(name).map(|tensor| (tensor.shape.as_slice(), tensor.dtype)),
+        }
+    }
+
+    /// The packed matrix of an entry, as it was encoded.
+    ///
+    /// # Errors
+    /// When the stored words are not a matrix of that format.
+    pub fn packed(&self, entry: &Entry) -> Result<Packed> {
+        let Entry { rows, cols, .. } = *entry;
+        let format = entry.spec.weight;
+        let tensor = self.tensor(&entry.name)?;
+        let packed = if natural(format).is_some() {
+            format.encode(&self.file.widen_finite(tensor)?, rows, cols)
+        } else {
+            let codes = words(self.file.bytes(tensor));
+            let scales = match format.layout(rows, cols)?.scale_words {
+                0 => Vec::new(),
+                _ => words(self.file.bytes(self.tensor(&scales_name(&entry.name))?)),
+            };
+            Packed::from_parts(format, rows, cols, codes, scales)
+        };
+        packed.map_err(|error| self.in_tensor(&entry.name, error))
+    }
+
+    /// Adds file and tensor to an error.
+    pub(crate) fn in_tensor(&self, name: &str, error: Error) -> Error {
+        Error::Invalid(format!("{}: tensor `{name}`: {error}", self.file.label()))
+    }
+
+    fn tensor(&self, name: &str) -> Result<&TensorInfo> {
+        let missing = || Error::Invalid(format!("{}: tensor `{name}` is missing", self.file.label()));
+        self.file.get(name).ok_or_else(missing)
+    }
+}
+
+/// Name of the tensor that holds the scales of `tensor`.
+pub(crate) fn scales_name(tensor: &str) -> String {
+    format!("{tensor}.scales")
+}
+
+/// The type of formats that are stored as they are.
+pub(crate) fn natural(format: Format) -> Option<Dtype> {
+    match format {
+        Format::F32 => Some(Dtype::F32),
+        Format::F16 => Some(Dtype::F16),
+        Format::Bf16 => Some(Dtype::BF16),
+        _ => None,
+    }
+}
+
+/// Type and shape of the codes and of the scales (if any) of a packed `[rows, cols]` matrix.
+pub(crate) fn stored_as(
+    format: Format,
+    layout: &Layout,
+    rows: usize,
+    cols: usize,
+) -> (Dtype, Vec<usize>, Option<(Dtype, Vec<usize>)>) {
+    if let Some(dtype) = natural(format) {
+        return (dtype, vec![rows, cols], None);
+    }
+    let codes = match layout.row_words.checked_mul(rows) {
+        Some(words) if words == layout.code_words => vec![rows, layout.row_words],
+        _ => vec![layout.code_words],
+    };
+    let mut shape = match layout.groups_per_row.checked_mul(rows) {
+        Some(groups) if groups == layout.groups => vec![rows, layout.groups_per_row],
+        _ => vec![layout.groups],
+    };
+    let is_pair = matches!(format, Format::Base11 { .. }) && layout.scale_bits == 32;
+    let dtype = match layout.scale_bits {
+        0 => return (Dtype::U32, codes, None),
+        8 => Dtype::U8,
+        16 => Dtype::F16,
+        _ if is_pair => {
+            shape.push(2);
+            Dtype::F16
+        }
+        _ => Dtype::F32,
+    };
+    (Dtype::U32, codes, Some((dtype, shape)))
+}
+
+/// Rows and columns of a tensor: the leading dimensions are rows; scalars and vectors are one row.
+///
+/// # Errors
+/// When the sizes overflow.
+pub(crate) fn flatten(shape: &[usize], transposed: bool) -> Option<(usize, usize)> {
+    match (shape, transposed) {
+        (&[cols, rows], true) => Some((rows, cols)),
+        (_, true) => None,
+        ([], _) => Some((1, 1)),
+        (&[len], _) => Some((1, len)),
+        ([leading @ .., cols], _) => {
+            let rows = leading.iter().try_fold(1usize, |rows, &dimension| rows.checked_mul(dimension))?;
+            rows.checked_mul(*cols)?;
+            Some((rows, *cols))
+        }
+    }
+}
+
+fn entries_of(file: &TensorFile) -> Result<Vec<Entry>> {
+    let label = file.label();
+    match file.metadata("anybit.version") {
+        Some(VERSION) => {}
+        other => invalid!(
+            "{label}: packed-file version {}; this program reads version {VERSION}",
+            other.unwrap_or("missing")
+        ),
+    }
+    let Some(text) = file.metadata("anybit.tensors") else {
+        invalid!("{label}: `anybit.tensors` is missing in the metadata of this packed file");
+    };
+    let descriptions: Map<String, Value> = serde_json::from_str(text)
+        .map_err(|error| Error::Invalid(format!("{label}: `anybit.tensors` in the metadata: {error}")))?;
+    descriptions.into_iter().map(|(name, value)| entry_of(file, name, value)).collect()
+}
+
+fn entry_of(file: &TensorFile, name: String, value: Value) -> Result<Entry> {
+    let label = file.label();
+    let wrong = |error: &dyn std::fmt::Display| {
+        Error::Invalid(format!("{label}: `anybit.tensors`, tensor `{name}`: {error}"))
+    };
+    let description: Description = serde_json::from_value(value).map_err(|error| wrong(&error))?;
+    let spec: Spec = description.format.parse().map_err(|error| wrong(&error))?;
+    let Description { shape, dtype, transposed, .. } = description;
+    let Some((rows, cols)) = flatten(&shape, transposed) else {
+        return Err(wrong(&format!("shape {shape:?} is no matrix (transposed: {transposed})")));
+    };
+    let layout = spec.weight.layout(rows, cols).map_err(|error| wrong(&error))?;
+    let (codes_dtype, codes_shape, scales) = stored_as(spec.weight, &layout, rows, cols);
+    let check = |tensor: &str, dtype: Dtype, shape: &[usize]| match file.get(tensor) {
+        None => Err(wrong(&format!("`{tensor}` is missing"))),
+        Some(info) if info.dtype != dtype || info.shape != shape => Err(wrong(&format!(
+            "`{tensor}` is {} {:?}, {spec} of {rows} x {cols} wants {dtype} {shape:?}",
+            info.dtype, info.shape
+        ))),
+        Some(_) => Ok(()),
+    };
+    check(&name, codes_dtype, &codes_shape)?;
+    if let Some((dtype, shape)) = scales {
+        check(&scales_name(&name), dtype, &shape)?;
+    }
+    Ok(Entry { name, spec, shape, dtype, transposed, rows, cols })
+}
+
+/// Little-endian words of a byte stream, the last one filled up with zeros.
+fn words(bytes: &[u8]) -> Vec<u32> {
+    let (whole, tail) = bytes.as_chunks::<4>();
+    let mut words: Vec<u32> = whole.iter().map(|word| u32::from_le_bytes(*word)).collect();
+    if !tail.is_empty() {
+        let mut last = [0; 4];
+        last[..tail.len()].copy_from_slice(tail);
+        words.push(u32::from_le_bytes(last));
+    }
+    words
+}

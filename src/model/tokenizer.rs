@@ -1,0 +1,138 @@
+//! Text to token ids and back, with Hugging Face's `tokenizers`.
+
+use super::safetensors_file::reject_other_formats;
+use crate::error::{Error, Result, invalid};
+use std::path::Path;
+
+/// A tokenizer read from a `tokenizer.json`.
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    label: String,
+}
+
+/// Ids before the first new one that [`TextStream`] decodes again: a decoder may treat the first token of a
+/// text differently (SentencePiece drops its leading space).
+const STREAM_CONTEXT: usize = 6;
+/// Pending ids after which an incomplete character is given up. UTF-8 needs at most 4 bytes.
+const MAX_PENDING: usize = 8;
+
+impl Tokenizer {
+    /// Parses the content of a `tokenizer.json`; `label` names it in errors.
+    ///
+    /// # Errors
+    /// When the content is not a tokenizer.
+    pub fn parse(json: &[u8], label: &str) -> Result<Self> {
+        reject_other_formats(json, label)?;
+        let wrong = |error| Error::Invalid(format!("{label} is not a tokenizer: {error}"));
+        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(wrong)?;
+        // Truncation would silently drop text and padding would add ids that nobody wrote.
+        inner.with_truncation(None).map_err(wrong)?;
+        inner.with_padding(None);
+        Ok(Self { inner, label: label.to_owned() })
+    }
+
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not a tokenizer.
+    pub fn open(path: &Path) -> Result<Self> {
+        let json = std::fs::read(path).map_err(|source| Error::io("cannot read", path, source))?;
+        Self::parse(&json, &path.display().to_string())
+    }
+
+    /// The ids of `text`, without special tokens around it.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot represent the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_with(text, false)
+    }
+
+    /// The ids of `text` with the special tokens the tokenizer adds, e.g. a leading beginning-of-text.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot represent the text.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_with(text, true)
+    }
+
+    fn encode_with(&self, text: &str, special: bool) -> Result<Vec<u32>> {
+        match self.inner.encode_fast(text, special) {
+            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+            Err(error) => invalid!("{}: cannot tokenize the text: {error}", self.label),
+        }
+    }
+
+    /// The text of `ids`; special tokens are left out, bytes that are not UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// When the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let failed = |error| Error::Invalid(format!("{}: cannot decode token ids: {error}", self.label));
+        self.inner.decode(ids, true).map_err(failed)
+    }
+
+    /// The id of a token by its text, special tokens included.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// Decodes ids as they are generated after the ids `context` (the prompt; may be empty).
+    ///
+    /// # Errors
+    /// When the tokenizer's decoder fails on the context.
+    pub fn stream(&self, context: &[u32]) -> Result<TextStream<'_>> {
+        let ids = context[context.len().saturating_sub(STREAM_CONTEXT)..].to_vec();
+        let shown = self.decode(&ids)?;
+        Ok(TextStream { tokenizer: self, begin: ids.len(), ids, shown })
+    }
+}
+
+/// Turns ids into text piece by piece; the pieces joined are the text of all ids, and no piece ends within
+/// a character.
+#[derive(Debug)]
+pub struct TextStream<'a> {
+    tokenizer: &'a Tokenizer,
+    /// Context and the ids that have no text yet.
+    ids: Vec<u32>,
+    /// First id that has no text yet.
+    begin: usize,
+    /// Text of `ids[..begin]`.
+    shown: String,
+}
+
+impl TextStream<'_> {
+    /// Takes one more id and returns the text that is now complete, often of this id, sometimes empty.
+    ///
+    /// # Errors
+    /// When the tokenizer's decoder fails.
+    pub fn push(&mut self, id: u32) -> Result<String> {
+        self.ids.push(id);
+        let text = self.tokenizer.decode(&self.ids)?;
+        if text.ends_with(char::REPLACEMENT_CHARACTER) && self.ids.len() - self.begin < MAX_PENDING {
+            return Ok(String::new());
+        }
+        self.emit(&text)
+    }
+
+    /// The text of ids that did not become a whole character.
+    ///
+    /// # Errors
+    /// When the tokenizer's decoder fails.
+    pub fn finish(mut self) -> Result<String> {
+        let text = self.tokenizer.decode(&self.ids)?;
+        self.emit(&text)
+    }
+
+    fn emit(&mut self, text: &str) -> Result<String> {
+        // Where the context ends within a character its text changes; then continue after what is common.
+        let common: usize =
+            text.chars().zip(self.shown.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
+        let piece = text[common..].to_owned();
+        self.ids.drain(..self.ids.len().saturating_sub(STREAM_CONTEXT));
+        self.begin = self.ids.len();
+        self.shown = self.tokenizer.decode(&self.ids)?;
+        Ok(piece)
+    }
+}
