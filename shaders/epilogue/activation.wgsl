@@ -1,6 +1,4 @@
-// y = f(acc + bias), the bias where HAS_BIAS
+// y = f(acc), the bias added first where there is one
 fn finish(m: u32, n: u32, acc: f32) {
-    var value = acc;
-    if HAS_BIAS { value += bias[params.y_offset + n]; }
-    y[m * params.y_stride + params.y_offset + n] = activation(value);
+    y[m * params.y_stride + params.y_offset + n] = activation(biased(n, acc));
 }

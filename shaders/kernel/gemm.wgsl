@@ -5,7 +5,7 @@ const SLICE: u32 = 8u;  // vec4 per slice and row
 const GRID_N: u32 = TILE_N / THREAD_N;
 const GRID_M: u32 = TILE_M / THREAD_M;
 const_assert WORKGROUP == GRID_M * GRID_N;
-const_assert (TILE_M + TILE_N) * SLICE * 16u <= 16384u;
+const_assert SLICE * 16u * (TILE_M + TILE_N) <= 16384u;
 
 // Columns are swizzled by the row, so that invocations of neighbouring rows hit different banks.
 var<workgroup> x_tile: array<vec4<f32>, TILE_M * SLICE>;  // [TILE_M, SLICE]

@@ -4,7 +4,7 @@ const SLICE: u32 = 2u;  // vec4<u32> of i8x4 words per slice and row
 const GRID_N: u32 = TILE_N / THREAD_N;
 const GRID_M: u32 = TILE_M / THREAD_M;
 const_assert WORKGROUP == GRID_M * GRID_N;
-const_assert (TILE_M + TILE_N) * SLICE * 16u + TILE_N * 4u <= 16384u;
+const_assert SLICE * 16u * (TILE_M + TILE_N) + TILE_N * 4u <= 16384u;
 
 var<workgroup> x_tile: array<vec4<u32>, TILE_M * SLICE>;  // [TILE_M, SLICE]
 var<workgroup> w_tile: array<vec4<u32>, TILE_N * SLICE>;  // [TILE_N, SLICE]

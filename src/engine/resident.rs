@@ -90,7 +90,7 @@ impl DeviceMatrix {
             cols: packed.cols,
             parts,
             row_words: layout.row_words,
-            groups_per_row: if layout.groups == 1 && layout.group > packed.cols { 0 } else { layout.groups_per_row },
+            groups_per_row: layout.groups_per_row,
             group: layout.group.max(1),
             bytes: packed.bytes(),
         })

@@ -265,8 +265,7 @@ impl Epilogue {
     /// WGSL text.
     pub fn source(self) -> &'static str {
         match self {
-            Epilogue::Store => include_str!("../../shaders/epilogue/store.wgsl"),
-            Epilogue::Bias => include_str!("../../shaders/epilogue/bias.wgsl"),
+            Epilogue::Store | Epilogue::Bias => include_str!("../../shaders/epilogue/store.wgsl"),
             Epilogue::Activation { .. } => include_str!("../../shaders/epilogue/activation.wgsl"),
             Epilogue::Residual { .. } => include_str!("../../shaders/epilogue/residual.wgsl"),
             Epilogue::Accumulator => include_str!("../../shaders/epilogue/accumulator.wgsl"),

@@ -145,7 +145,7 @@ pub fn link(variant: &Variant) -> String {
             function = true;
             let _ = writeln!(text, "const FUNCTION: u32 = {}u;", function_code(f));
         }
-        let _ = writeln!(text, "const HAS_BIAS: bool = {};", epilogue.has_bias());
+        text.push_str(if epilogue.has_bias() { lib!("biased") } else { lib!("unbiased") });
         text.push_str(epilogue.source());
         if epilogue != Epilogue::Accumulator {
             text.push_str(lib!("finish_i32"));
@@ -157,4 +157,80 @@ pub fn link(variant: &Variant) -> String {
     text.push_str(row.source);
     text.push_str(if variant.subgroup { lib!("entry_subgroup") } else { lib!("entry") });
     text
+}
+
+/// Every variant the crate can ask for, with and without subgroups: what a test links, validates and translates.
+pub fn all_variants() -> Vec<Variant> {
+    let functions = [Function::Relu, Function::Silu, Function::Gelu, Function::GeluTanh];
+    let mut epilogues = vec![Epilogue::Store, Epilogue::Bias];
+    for bias in [false, true] {
+        epilogues.push(Epilogue::Residual { bias });
+        epilogues.extend(functions.map(|function| Epilogue::Activation { bias, function }));
+    }
+    let classes = [DeviceClass::Gpu, DeviceClass::Cpu];
+    let mut all = Vec::new();
+    for kernel in Kernel::ALL {
+        let row = kernel.row();
+        let base = Variant::plain(kernel, Tile::elementwise());
+        match row.contract {
+            Contract::None if row.reduces || kernel == Kernel::Argmax => {
+                for class in classes {
+                    for subgroup in [false, true] {
+                        let mut variant = Variant { subgroup, ..Variant::plain(kernel, Tile::reduction(class)) };
+                        variant.subgroup &= row.reduces;
+                        match kernel {
+                            Kernel::Attention => {
+                                all.extend([8, 64, 80, 256].map(|d| variant.clone().constant("HEAD_DIM", d)));
+                            }
+                            Kernel::Quantize => {
+                                all.extend([0, 1].map(|s| variant.clone().constant("PER_TENSOR", s)));
+                            }
+                            _ => all.push(variant),
+                        }
+                    }
+                }
+            }
+            Contract::None if row.function => {
+                all.extend(functions.map(|f| base.clone().constant("FUNCTION", function_code(f))));
+            }
+            Contract::None => all.push(base),
+            Contract::Float | Contract::Integer => {
+                for format in FormatVariant::all() {
+                    if row.contract == Contract::Integer && !format.has_chunk_codes() {
+                        continue;
+                    }
+                    let variant = Variant { format: Some(format), ..base.clone() };
+                    match kernel {
+                        Kernel::Embed => all.extend([0, 1].map(|s| variant.clone().constant("SOURCE", s))),
+                        Kernel::Dequantize => all.push(variant),
+                        _ => products(kernel, &variant, &epilogues, &mut all),
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+/// A matrix kernel over its tiles and epilogues; the epilogues multiply only one tile, they do not depend on it.
+fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Vec<Variant>) {
+    let gemv = matches!(kernel, Kernel::Gemv | Kernel::GemvI8);
+    for class in [DeviceClass::Gpu, DeviceClass::Cpu] {
+        let tiles: Vec<Tile> = if gemv {
+            [(1, 64), (2, 4096), (4, 4096), (8, 4096)].map(|(m, cols)| Tile::gemv(class, m, cols)).to_vec()
+        } else {
+            vec![Tile::gemm(class)]
+        };
+        for (i, tile) in tiles.into_iter().enumerate() {
+            let variant = Variant { tile, epilogue: Some(Epilogue::Store), ..base.clone() };
+            if i == 0 && class == DeviceClass::Gpu {
+                all.extend(epilogues.iter().map(|&e| Variant { epilogue: Some(e), ..variant.clone() }));
+                if base.kernel.row().contract == Contract::Integer && base.format.is_some_and(|f| f.row_scale()) {
+                    all.push(Variant { epilogue: Some(Epilogue::Accumulator), ..variant });
+                }
+            } else {
+                all.push(variant);
+            }
+        }
+    }
 }

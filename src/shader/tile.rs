@@ -29,7 +29,7 @@ pub struct Tile {
 }
 
 /// Bytes of workgroup memory every WebGPU device has.
-pub const WORKGROUP_MEMORY: u32 = 16384;
+pub(super) const WORKGROUP_MEMORY: u32 = 16384;
 
 impl Tile {
     const fn flat(workgroup: u32) -> Self {

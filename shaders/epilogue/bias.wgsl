@@ -1,4 +1,0 @@
-// y = acc + bias
-fn finish(m: u32, n: u32, acc: f32) {
-    y[m * params.y_stride + params.y_offset + n] = acc + bias[params.y_offset + n];
-}
