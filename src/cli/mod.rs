@@ -1,0 +1,61 @@
+//! The verbs, one file each. The only place that knows clap, anyhow and progress bars.
+
+mod common;
+mod devices;
+mod dequantize;
+mod eval;
+mod generate;
+mod inspect;
+mod quantize;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit code of a comparison that did not hold.
+const MISMATCH: u8 = 1;
+/// Exit code of an error.
+const ERROR: u8 = 2;
+
+#[derive(Parser)]
+#[command(name = "anybit", version, about = "Run, measure and validate low-bit language models on any GPU")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Devices(devices::Args),
+    Generate(generate::Args),
+    Eval(eval::Args),
+    Quantize(quantize::Args),
+    Dequantize(dequantize::Args),
+    Inspect(inspect::Args),
+    Verify(verify::Args),
+}
+
+/// Runs the program; `Ok(false)` of a verb means a mismatch.
+pub(crate) fn main() -> ExitCode {
+    common::quiet_loader();
+    let cli = Cli::parse(); // exits with code 2 on a wrong command line
+    let result = match cli.verb {
+        Verb::Devices(args) => devices::run(&args),
+        Verb::Generate(args) => generate::run(&args),
+        Verb::Eval(args) => eval::run(&args),
+        Verb::Quantize(args) => quantize::run(&args),
+        Verb::Dequantize(args) => dequantize::run(&args),
+        Verb::Inspect(args) => inspect::run(&args),
+        Verb::Verify(args) => verify::run(&args),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(MISMATCH),
+        Err(error) if common::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(ERROR)
+        }
+    }
+}

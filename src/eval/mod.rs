@@ -1,0 +1,115 @@
+//! Measures of a model: loss, perplexity, divergence from the f32 model, agreement, memory.
+
+mod memory;
+
+pub use memory::{MemoryReport, TensorMemory};
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::graph::{Batch, Token};
+use crate::model::text::Window;
+use crate::run::Runner;
+
+/// Means over the predicted tokens of a text.
+#[derive(Clone, Debug, Serialize)]
+pub struct EvalReport {
+    /// Cross-entropy, nats per token.
+    pub loss: f64,
+    /// `exp(loss)`.
+    pub perplexity: f64,
+    /// Mean KL(f32 model || this model), nats per token; `None` without a baseline.
+    pub kl: Option<f64>,
+    /// Share of tokens whose most probable prediction is the f32 model's; `None` without a baseline.
+    pub top1_agreement: Option<f64>,
+    /// Share of tokens whose most probable prediction is the text's next token.
+    pub accuracy: f64,
+    /// Predicted tokens.
+    pub tokens: usize,
+    /// Windows they stand in.
+    pub windows: usize,
+}
+
+/// How windows are batched.
+#[derive(Clone, Copy, Debug)]
+pub struct Batching {
+    /// Windows that run together; the runner has as many KV-cache slots.
+    pub sequences: usize,
+    /// Most tokens per step; a window longer than it runs in several steps over its KV cache.
+    pub tokens: usize,
+}
+
+impl Batching {
+    /// For windows of up to `context` tokens and logits of `vocabulary` columns that must fit `max_bytes`.
+    pub fn new(context: usize, vocabulary: usize, max_bytes: u64) -> Self {
+        let rows = (max_bytes / (vocabulary.next_multiple_of(32) as u64 * 4)).clamp(1, 1024) as usize;
+        Self { sequences: (rows / context.max(1)).clamp(1, 8), tokens: rows }
+    }
+}
+
+/// Runs `windows` through `runner`, and through `baseline` for the divergence. `progress` is told the number of
+/// tokens done after each step.
+///
+/// # Errors
+/// When a window does not fit or the executor fails.
+pub fn evaluate(
+    runner: &mut Runner<'_>,
+    mut baseline: Option<&mut Runner<'_>>,
+    windows: &[Window],
+    batching: Batching,
+    progress: &mut dyn FnMut(usize),
+) -> Result<EvalReport> {
+    let (mut loss, mut kl) = (0.0f64, 0.0f64);
+    let (mut tokens, mut correct, mut agreeing) = (0usize, 0usize, 0usize);
+    for group in windows.chunks(batching.sequences.max(1)) {
+        for (batch, targets) in batches(group, batching.tokens) {
+            runner.step(&batch)?;
+            if let Some(other) = baseline.as_deref_mut() {
+                other.step(&batch)?;
+            }
+            let report = runner.losses(baseline.as_deref(), &targets)?;
+            loss += report.cross_entropy.iter().map(|&v| f64::from(v)).sum::<f64>();
+            kl += report.kl.iter().map(|&v| f64::from(v)).sum::<f64>();
+            correct += report.argmax.iter().zip(&targets).filter(|(a, b)| a == b).count();
+            agreeing += report.argmax.iter().zip(&report.baseline_argmax).filter(|(a, b)| a == b).count();
+            tokens += targets.len();
+            progress(tokens);
+        }
+    }
+    let n = tokens.max(1) as f64;
+    let compared = baseline.is_some();
+    Ok(EvalReport {
+        loss: loss / n,
+        perplexity: (loss / n).exp(),
+        kl: compared.then_some(kl / n),
+        top1_agreement: compared.then_some(agreeing as f64 / n),
+        accuracy: correct as f64 / n,
+        tokens,
+        windows: windows.len(),
+    })
+}
+
+/// Batches of at most `limit` tokens: all windows of the group together where they fit, else one after another
+/// in pieces.
+fn batches(group: &[Window], limit: usize) -> Vec<(Batch, Vec<u32>)> {
+    let limit = limit.max(1);
+    let total: usize = group.iter().map(|w| w.inputs.len()).sum();
+    let mut result = Vec::new();
+    let mut current = (Batch::default(), Vec::new());
+    for (sequence, window) in group.iter().enumerate() {
+        for (position, (&id, &target)) in window.inputs.iter().zip(&window.targets).enumerate() {
+            if total > limit && current.1.len() == limit {
+                result.push(std::mem::take(&mut current));
+            }
+            current.0.outputs.push(current.1.len() as u32);
+            current.0.tokens.push(Token { id, sequence: sequence as u32, position: position as u32 });
+            current.1.push(target);
+        }
+        if total > limit {
+            result.push(std::mem::take(&mut current));
+        }
+    }
+    result.push(current);
+    result.retain(|(batch, _)| !batch.tokens.is_empty());
+    result
+}
