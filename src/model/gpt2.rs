@@ -92,7 +92,7 @@ fn block(b: &mut Builder<'_>, sizes: &Sizes, layer: usize, x: NodeId) -> Result<
 
     let normed = norm(b, sizes, name("ln_1"), &tensor("ln_1"), x)?;
     let qkv = conv1d(b, "attn.c_attn", normed, 3 * hidden, hidden)?;
-    let mut part = |b: &mut Builder<'_>, which: &str, index: usize| {
+    let part = |b: &mut Builder<'_>, which: &str, index: usize| {
         b.graph.push(name(which), Op::Slice { offset: index * hidden }, &[qkv], hidden)
     };
     let q = part(b, "attn.q", 0);

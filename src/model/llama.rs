@@ -122,7 +122,7 @@ fn block(b: &mut Builder<'_>, sizes: &Sizes, layer: usize, x: NodeId) -> Result<
     let weight = b.vector(tensor("input_layernorm"), hidden)?;
     let normed = b.same_width(name("input_norm"), Op::RmsNorm { weight, eps }, &[x]);
     let bias = sizes.attention_bias;
-    let mut project = |b: &mut Builder<'_>, which: &str, input: NodeId, rows: usize, cols: usize| {
+    let project = |b: &mut Builder<'_>, which: &str, input: NodeId, rows: usize, cols: usize| {
         linear(b, layer, &format!("self_attn.{which}"), input, rows, cols, bias)
     };
     let q = project(b, "q_proj", normed, q_width, hidden)?;
