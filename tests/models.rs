@@ -27,7 +27,9 @@ fn check_graph(graph: &Graph) {
         assert!(node.inputs.iter().all(|&input| input < id), "{} is used before it is computed", node.name);
         let width = |i: usize| graph.nodes[node.inputs[i]].width;
         match &node.op {
-            Op::Embed { table } | Op::EmbedPosition { table } => assert_eq!(node.width, graph.weights[*table].cols),
+            Op::Embed { table } | Op::EmbedPosition { table } => {
+                assert_eq!(node.width, graph.weights[*table].cols)
+            }
             Op::Linear { weight, bias } => {
                 let weight = &graph.weights[*weight];
                 assert_eq!((width(0), node.width), (weight.cols, weight.rows), "{}", node.name);
@@ -62,7 +64,10 @@ fn shakespeare_graph() {
     let graph = model.graph();
     check_graph(graph);
     assert_eq!((graph.vocabulary, graph.context, graph.kv_widths.as_slice()), (1024, 128, &[96; 6][..]));
-    assert_eq!((count(graph, Role::Linear), count(graph, Role::Head), count(graph, Role::Embedding)), (42, 0, 1));
+    assert_eq!(
+        (count(graph, Role::Linear), count(graph, Role::Head), count(graph, Role::Embedding)),
+        (42, 0, 1)
+    );
     // 2.63 M parameters, and all of them in the file.
     assert_eq!(graph.weights.iter().map(|weight| weight.rows * weight.cols).sum::<usize>(), 2_632_128);
     let Op::Linear { weight, .. } = graph.nodes.last().unwrap().op else { panic!("head is no linear") };
@@ -90,7 +95,10 @@ fn sort_gpt2_graph() {
     let graph = model.graph();
     check_graph(graph);
     assert_eq!((graph.vocabulary, graph.context, graph.kv_widths.as_slice()), (3, 11, &[48; 3][..]));
-    assert_eq!((count(graph, Role::Linear), count(graph, Role::Head), count(graph, Role::Embedding)), (12, 1, 2));
+    assert_eq!(
+        (count(graph, Role::Linear), count(graph, Role::Head), count(graph, Role::Embedding)),
+        (12, 1, 2)
+    );
     assert!(model.tokenizer().is_none());
     assert!(model.encode_prompt("x").unwrap_err().to_string().contains("no tokenizer"));
 }
@@ -101,7 +109,10 @@ fn conv1d_weights_are_transposed() {
     let model = Model::load(&data("sort-gpt2")).unwrap();
     let id = model.graph().weights.iter().position(|weight| weight.transposed).unwrap();
     let weight = &model.graph().weights[id];
-    assert_eq!((weight.tensor.as_str(), weight.rows, weight.cols), ("transformer.h.0.attn.c_attn.weight", 144, 48));
+    assert_eq!(
+        (weight.tensor.as_str(), weight.rows, weight.cols),
+        ("transformer.h.0.attn.c_attn.weight", 144, 48)
+    );
     let file = model.reader().file();
     let stored = file.widen(file.get(&weight.tensor).unwrap()).unwrap();
     let packed = model.packed(id, Format::F32).unwrap().decode();
@@ -120,7 +131,10 @@ fn golden_prompt_ids_and_texts() {
     for case in golden.as_array().unwrap() {
         let prompt = case["prompt"].as_str().unwrap();
         assert_eq!(model.encode_prompt(prompt).unwrap(), ids(&case["prompt_ids"]));
-        assert_eq!(tokenizer.decode(&ids(&case["greedy_ids"])).unwrap(), case["greedy_text"].as_str().unwrap());
+        assert_eq!(
+            tokenizer.decode(&ids(&case["greedy_ids"])).unwrap(),
+            case["greedy_text"].as_str().unwrap()
+        );
     }
     let model = Model::load(&data("stories260k")).unwrap();
     let case = json_file("stories260k/golden.json");
@@ -156,7 +170,10 @@ fn streams_never_split_a_character() {
             assert_eq!(shown, whole);
         }
     }
-    assert_eq!(shakespeare.tokenizer().unwrap().decode(&shakespeare.encode_prompt(text).unwrap()).unwrap(), text);
+    assert_eq!(
+        shakespeare.tokenizer().unwrap().decode(&shakespeare.encode_prompt(text).unwrap()).unwrap(),
+        text
+    );
 }
 
 #[test]
@@ -262,7 +279,8 @@ fn dequantize_restores_gpt2() {
     let folder = tempfile::tempdir().unwrap();
     let (packed, plain) = (folder.path().join("a.safetensors"), folder.path().join("model.safetensors"));
     let model = Model::load(&data("sort-gpt2")).unwrap();
-    let assignment = Assignment::uniform(model.graph(), &model.native_formats(), "int8(scale=row)".parse().unwrap());
+    let assignment =
+        Assignment::uniform(model.graph(), &model.native_formats(), "int8(scale=row)".parse().unwrap());
     quantize_model(&model, &assignment, &packed, &mut |_| ()).unwrap();
     dequantize_file(&packed, &plain, &mut |packed| Ok(packed.decode()), &mut |_| ()).unwrap();
     std::fs::copy(data("sort-gpt2/config.json"), folder.path().join("config.json")).unwrap();
