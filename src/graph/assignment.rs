@@ -85,9 +85,8 @@ impl Assignment {
 
     /// The qconfig that gives this assignment: every matrix with its spec, in graph order.
     pub fn to_qconfig(&self, graph: &Graph) -> Value {
-        let entries = matrices(graph, self).map(|(weight, spec)| {
-            (weight.layer().to_owned(), Value::String(spec.to_string()))
-        });
+        let entries = matrices(graph, self)
+            .map(|(weight, spec)| (weight.layer().to_owned(), Value::String(spec.to_string())));
         Value::Object(entries.collect())
     }
 
@@ -226,7 +225,10 @@ mod tests {
     #[test]
     fn a_pattern_with_activations_skips_embeddings() {
         let got = read(json!({"*": 8})).unwrap();
-        assert_eq!(got.specs, ["f16", "qlinear(bits=8)", "qlinear(bits=8)", "f32", "qlinear(bits=8)"].map(spec));
+        assert_eq!(
+            got.specs,
+            ["f16", "qlinear(bits=8)", "qlinear(bits=8)", "f32", "qlinear(bits=8)"].map(spec)
+        );
         assert_eq!(read(json!({"*": "int8"})).unwrap().specs[0], spec("int8"));
         assert!(read(json!({"*embed*": 8})).unwrap_err().to_string().contains("activations"));
     }
@@ -241,7 +243,8 @@ mod tests {
 
     #[test]
     fn wrong_values_name_their_key() {
-        for value in [json!(9), json!(1), json!(4.5), json!("int99"), json!(null), json!(["int4"]), json!(-4)] {
+        for value in [json!(9), json!(1), json!(4.5), json!("int99"), json!(null), json!(["int4"]), json!(-4)]
+        {
             let message = read(json!({"lm_head": value})).unwrap_err().to_string();
             assert!(message.contains("`lm_head`"), "{message}");
         }
@@ -273,6 +276,9 @@ mod tests {
     fn edit_distances() {
         assert_eq!(edit_distance("kitten", "sitting"), 3);
         assert_eq!(edit_distance("", "abc"), 3);
-        assert_eq!(closest_names("q_prj", ["down_proj", "q_proj", "k_proj"].into_iter(), 2), ["q_proj", "k_proj"]);
+        assert_eq!(
+            closest_names("q_prj", ["down_proj", "q_proj", "k_proj"].into_iter(), 2),
+            ["q_proj", "k_proj"]
+        );
     }
 }

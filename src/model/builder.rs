@@ -18,7 +18,13 @@ impl<'a> Builder<'a> {
     }
 
     /// A matrix that the file stores as `[rows, cols]`.
-    pub(crate) fn matrix(&mut self, tensor: String, rows: usize, cols: usize, role: Role) -> Result<WeightId> {
+    pub(crate) fn matrix(
+        &mut self,
+        tensor: String,
+        rows: usize,
+        cols: usize,
+        role: Role,
+    ) -> Result<WeightId> {
         self.check(&tensor, &[rows, cols])?;
         Ok(self.graph.weight(tensor, rows, cols, role, false))
     }

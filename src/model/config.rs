@@ -85,10 +85,13 @@ impl Config {
     /// Refuses a key whose effect on the results is not implemented, unless it is absent, null or `neutral`.
     pub(crate) fn require_neutral(&self, key: &str, neutral: &Value) -> Result<()> {
         match self.get(key) {
-            Some(value) if value != neutral => invalid!(
-                "{}: `{key}` is {value}; this changes the results and is not supported (want {neutral} or nothing)",
-                self.label
-            ),
+            // 1 and 1.0 are the same number, but not the same JSON value.
+            Some(value) if value != neutral && value.as_f64().is_none_or(|x| Some(x) != neutral.as_f64()) => {
+                invalid!(
+                    "{}: `{key}` is {value}; this changes the results and is not supported (want {neutral} or nothing)",
+                    self.label
+                )
+            }
             _ => Ok(()),
         }
     }

@@ -50,7 +50,13 @@ pub fn dequantize_file(
         let packed = reader.packed(entry)?;
         let mut values = decode(&packed)?;
         if values.len() != entry.rows * entry.cols {
-            invalid!("tensor `{}`: decoded {} values, want {} x {}", entry.name, values.len(), entry.rows, entry.cols);
+            invalid!(
+                "tensor `{}`: decoded {} values, want {} x {}",
+                entry.name,
+                values.len(),
+                entry.rows,
+                entry.cols
+            );
         }
         if entry.transposed {
             values = transpose(&values, entry.rows, entry.cols);

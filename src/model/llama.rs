@@ -57,12 +57,16 @@ fn sizes(config: &Config) -> Result<Sizes> {
     let heads = config.size("num_attention_heads")?;
     let kv_heads = config.optional_size("num_key_value_heads")?.unwrap_or(heads);
     if !heads.is_multiple_of(kv_heads) {
-        invalid!("{label}: `num_attention_heads` {heads} is not a multiple of `num_key_value_heads` {kv_heads}");
+        invalid!(
+            "{label}: `num_attention_heads` {heads} is not a multiple of `num_key_value_heads` {kv_heads}"
+        );
     }
     let head_dim = match config.optional_size("head_dim")? {
         Some(head_dim) => head_dim,
         None if hidden.is_multiple_of(heads) => hidden / heads,
-        None => invalid!("{label}: `hidden_size` {hidden} is not a multiple of `num_attention_heads` {heads}"),
+        None => {
+            invalid!("{label}: `hidden_size` {hidden} is not a multiple of `num_attention_heads` {heads}")
+        }
     };
     if !head_dim.is_multiple_of(2) {
         invalid!("{label}: the head dimension is {head_dim}; rotary positions want an even one");

@@ -74,7 +74,9 @@ impl Model {
         }
         let label = reader.file().label();
         if reader.is_packed() {
-            invalid!("{label} holds packed tensors but no model: it was made from a file without config.json");
+            invalid!(
+                "{label} holds packed tensors but no model: it was made from a file without config.json"
+            );
         }
         invalid!("{label} is a plain tensor file; give the folder that also holds its config.json")
     }
@@ -242,7 +244,11 @@ impl Model {
 
     fn tensor(&self, weight: WeightId) -> Result<(&Weight, &TensorInfo)> {
         let Some(weight) = self.graph.weights.get(weight) else {
-            invalid!("model `{}` has {} weights, asked for number {weight}", self.name, self.graph.weights.len());
+            invalid!(
+                "model `{}` has {} weights, asked for number {weight}",
+                self.name,
+                self.graph.weights.len()
+            );
         };
         match self.reader.file().get(&weight.tensor) {
             Some(tensor) => Ok((weight, tensor)),

@@ -147,7 +147,15 @@ pub fn quantize_file(
 fn is_float(dtype: Dtype) -> bool {
     let is_integer = matches!(
         dtype,
-        Dtype::BOOL | Dtype::U8 | Dtype::I8 | Dtype::U16 | Dtype::I16 | Dtype::U32 | Dtype::I32 | Dtype::U64 | Dtype::I64
+        Dtype::BOOL
+            | Dtype::U8
+            | Dtype::I8
+            | Dtype::U16
+            | Dtype::I16
+            | Dtype::U32
+            | Dtype::I32
+            | Dtype::U64
+            | Dtype::I64
     );
     !is_integer && dtype != Dtype::C64
 }
@@ -233,8 +241,9 @@ fn plan(file: &TensorFile, jobs: &HashMap<&str, Job>) -> Result<(Vec<Planned>, V
             transposed: job.transposed,
         };
         let description = serde_json::to_value(description).map_err(|error| in_tensor(error.to_string()))?;
-        let layout = job.spec.weight.layout(job.rows, job.cols).map_err(|error| in_tensor(error.to_string()))?;
-        let (dtype, shape, scales) = stored_as(job.spec.weight, &layout, job.rows, job.cols);
+        let layout =
+            job.spec.weight.layout(job.rows, job.cols).map_err(|error| in_tensor(error.to_string()))?;
+        let ((dtype, shape), scales) = stored_as(job.spec.weight, &layout, job.rows, job.cols);
         descriptions.insert(name.clone(), description);
         let scales = scales.map(|(dtype, shape)| Planned { name: scales_name(&name), dtype, shape });
         planned.push(Planned { name, dtype, shape });

@@ -107,7 +107,8 @@ impl Reader {
     pub fn unpacked(&self) -> impl Iterator<Item = &TensorInfo> {
         self.file.tensors().iter().filter(|tensor| {
             let owner = tensor.name.strip_suffix(".scales").and_then(|name| self.entry(name));
-            self.entry(&tensor.name).is_none() && owner.is_none_or(|entry| natural(entry.spec.weight).is_some())
+            self.entry(&tensor.name).is_none()
+                && owner.is_none_or(|entry| natural(entry.spec.weight).is_some())
         })
     }
 
@@ -166,15 +167,18 @@ pub(crate) fn natural(format: Format) -> Option<Dtype> {
     }
 }
 
-/// Type and shape of the codes and of the scales (if any) of a packed `[rows, cols]` matrix.
+/// Type and shape of a tensor in a packed file.
+pub(crate) type Stored = (Dtype, Vec<usize>);
+
+/// How the codes and the scales (if any) of a packed `[rows, cols]` matrix are stored.
 pub(crate) fn stored_as(
     format: Format,
     layout: &Layout,
     rows: usize,
     cols: usize,
-) -> (Dtype, Vec<usize>, Option<(Dtype, Vec<usize>)>) {
+) -> (Stored, Option<Stored>) {
     if let Some(dtype) = natural(format) {
-        return (dtype, vec![rows, cols], None);
+        return ((dtype, vec![rows, cols]), None);
     }
     let codes = match layout.row_words.checked_mul(rows) {
         Some(words) if words == layout.code_words => vec![rows, layout.row_words],
@@ -186,7 +190,7 @@ pub(crate) fn stored_as(
     };
     let is_pair = matches!(format, Format::Base11 { .. }) && layout.scale_bits == 32;
     let dtype = match layout.scale_bits {
-        0 => return (Dtype::U32, codes, None),
+        0 => return ((Dtype::U32, codes), None),
         8 => Dtype::U8,
         16 => Dtype::F16,
         _ if is_pair => {
@@ -195,7 +199,7 @@ pub(crate) fn stored_as(
         }
         _ => Dtype::F32,
     };
-    (Dtype::U32, codes, Some((dtype, shape)))
+    ((Dtype::U32, codes), Some((dtype, shape)))
 }
 
 /// Rows and columns of a tensor: the leading dimensions are rows; scalars and vectors are one row.
@@ -245,7 +249,7 @@ fn entry_of(file: &TensorFile, name: String, value: Value) -> Result<Entry> {
         return Err(wrong(&format!("shape {shape:?} is no matrix (transposed: {transposed})")));
     };
     let layout = spec.weight.layout(rows, cols).map_err(|error| wrong(&error))?;
-    let (codes_dtype, codes_shape, scales) = stored_as(spec.weight, &layout, rows, cols);
+    let ((codes_dtype, codes_shape), scales) = stored_as(spec.weight, &layout, rows, cols);
     let check = |tensor: &str, dtype: Dtype, shape: &[usize]| match file.get(tensor) {
         None => Err(wrong(&format!("`{tensor}` is missing"))),
         Some(info) if info.dtype != dtype || info.shape != shape => Err(wrong(&format!(

@@ -151,8 +151,12 @@ impl TensorFile {
         let bytes = self.bytes(tensor);
         let values = match tensor.dtype {
             Dtype::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::F16 => bytes.as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
-            Dtype::BF16 => bytes.as_chunks::<2>().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
+            Dtype::F16 => {
+                bytes.as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect()
+            }
+            Dtype::BF16 => {
+                bytes.as_chunks::<2>().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect()
+            }
             other => invalid!(
                 "{}: tensor `{}` has type {other}; want F32, F16 or BF16, convert it first",
                 self.label,
@@ -196,7 +200,9 @@ pub(crate) fn reject_other_formats(bytes: &[u8], label: &str) -> Result<()> {
         invalid!("{label} is a GGUF file; want safetensors");
     }
     if bytes.starts_with(b"PK\x03\x04") {
-        invalid!("{label} is a zip archive, perhaps a PyTorch checkpoint; want safetensors, convert it first");
+        invalid!(
+            "{label} is a zip archive, perhaps a PyTorch checkpoint; want safetensors, convert it first"
+        );
     }
     Ok(())
 }
@@ -233,7 +239,8 @@ fn tensors_of(
         let info: HeaderInfo = serde_json::from_value(value)
             .map_err(|error| Error::Invalid(format!("{label}: header entry of tensor `{name}`: {error}")))?;
         let (begin, end) = info.data_offsets;
-        let bits = info.shape.iter().try_fold(info.dtype.bitsize(), |size, &dimension| size.checked_mul(dimension));
+        let bits =
+            info.shape.iter().try_fold(info.dtype.bitsize(), |size, &dimension| size.checked_mul(dimension));
         if bits.is_none_or(|bits| bits % 8 != 0 || end.checked_sub(begin) != Some(bits / 8)) {
             invalid!(
                 "{label}: tensor `{name}`: type {} and shape {:?} do not fit the bytes {begin}..{end} the header \
@@ -244,7 +251,7 @@ fn tensors_of(
         }
         entries.push((name, info));
     }
-    entries.sort_by(|a, b| a.1.data_offsets.cmp(&b.1.data_offsets));
+    entries.sort_by_key(|(_, info)| info.data_offsets);
     let names: Vec<String> = entries.iter().map(|(name, _)| name.clone()).collect();
     let infos: Vec<HeaderInfo> = entries.iter().map(|(_, info)| info.clone()).collect();
     let checked = Metadata::new(None, entries).map_err(|error| {
@@ -252,7 +259,9 @@ fn tensors_of(
     })?;
     let (want, got) = (checked.data_len(), file_len - data_start);
     if got < want {
-        invalid!("{label} is truncated: its header describes {want} bytes of tensor data, the file has {got}");
+        invalid!(
+            "{label} is truncated: its header describes {want} bytes of tensor data, the file has {got}"
+        );
     }
     if got > want {
         invalid!("{label} is corrupt: {} bytes follow the last tensor of its header", got - want);

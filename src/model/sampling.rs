@@ -37,7 +37,9 @@ impl Sampler {
     pub fn new(options: SamplingOptions) -> Result<Self> {
         let SamplingOptions { temperature, top_p, seed, .. } = options;
         if !(temperature >= 0.0 && temperature.is_finite()) {
-            invalid!("temperature is {temperature}; want a number of at least 0 (0 takes the likeliest token)");
+            invalid!(
+                "temperature is {temperature}; want a number of at least 0 (0 takes the likeliest token)"
+            );
         }
         if !(top_p > 0.0 && top_p <= 1.0) {
             invalid!("top-p is {top_p}; want a probability above 0 and up to 1");
@@ -57,7 +59,8 @@ impl Sampler {
         }
         let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
         // Equal logits keep the order of their ids, so the result does not depend on the sort.
-        let likeliest_first = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+        let likeliest_first =
+            |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
         if top_k > 0 && top_k < ids.len() {
             ids.select_nth_unstable_by(top_k - 1, likeliest_first);
             ids.truncate(top_k);
@@ -177,7 +180,9 @@ mod tests {
     fn extreme_options_and_bad_logits() {
         let cold = SamplingOptions { temperature: 1e-30, top_k: 9, ..Default::default() };
         assert_eq!(counts(cold, &[1.0, 1e30, -1e30], 10), [0, 10, 0]);
-        for (temperature, top_p) in [(-1.0, 1.0), (f32::NAN, 1.0), (f32::INFINITY, 1.0), (1.0, 0.0), (1.0, 1.5)] {
+        for (temperature, top_p) in
+            [(-1.0, 1.0), (f32::NAN, 1.0), (f32::INFINITY, 1.0), (1.0, 0.0), (1.0, 1.5)]
+        {
             assert!(Sampler::new(SamplingOptions { temperature, top_p, ..Default::default() }).is_err());
         }
         for logits in [&[][..], &[f32::NAN], &[0.0, f32::INFINITY], &[f32::NEG_INFINITY, 0.0]] {

@@ -54,7 +54,9 @@ pub fn windows_with(
     }
     let text = match std::str::from_utf8(text) {
         Ok(text) => text,
-        Err(error) => invalid!("the text is not UTF-8: byte {} is not part of a character", error.valid_up_to()),
+        Err(error) => {
+            invalid!("the text is not UTF-8: byte {} is not part of a character", error.valid_up_to())
+        }
     };
     let mut windows = Vec::new();
     if text.contains(SEPARATOR) {

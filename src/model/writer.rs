@@ -56,8 +56,7 @@ impl Writer {
         let mut end = 0usize;
         for i in order {
             let Planned { name, dtype, shape } = &tensors[i];
-            let Some((len, next)) =
-                tensors[i].byte_len().and_then(|len| Some((len, end.checked_add(len)?)))
+            let Some((len, next)) = tensors[i].byte_len().and_then(|len| Some((len, end.checked_add(len)?)))
             else {
                 invalid!("tensor `{name}` of shape {shape:?} is too large");
             };
