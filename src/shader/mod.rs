@@ -232,7 +232,9 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
             let variant = Variant { tile, epilogue: Some(Epilogue::Store), subgroup: direct, ..base.clone() };
             if i == 0 && class == DeviceClass::Gpu {
                 all.extend(epilogues.iter().map(|&e| Variant { epilogue: Some(e), ..variant.clone() }));
-                if base.kernel.row().contract == Contract::Integer && base.format.is_some_and(|f| f.row_scale()) {
+                if base.kernel.row().contract == Contract::Integer
+                    && base.format.is_some_and(|f| f.row_scale())
+                {
                     all.push(Variant { epilogue: Some(Epilogue::Accumulator), ..variant });
                 }
             } else {
