@@ -1,17 +1,29 @@
 //! What the verbs share: model and device arguments, the opening banner, progress bars.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anybit::engine::{Resident, SessionOptions};
 use anybit::eval::MemoryReport;
-use anybit::format::{Format, Spec};
+use anybit::format::{Format, Scope, Spec};
 use anybit::gpu::{Gpu, OpenOptions};
 use anybit::graph::Assignment;
 use anybit::model::Model;
-use anyhow::{Context as _, Result};
+use anybit::run::Runner;
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A count on the command line.
+pub(crate) fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("got 0, want at least 1".to_string()),
+        Ok(n) => Ok(n),
+        Err(error) => Err(format!("{error}, want a whole number from 1")),
+    }
+}
 
 /// Which executor runs the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -57,7 +69,10 @@ impl FormatArgs {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read the qconfig {}", path.display()))?;
             let json = serde_json::from_str(&text).with_context(|| {
-                format!("{} is not JSON; want an object like {{\"*.mlp.*\": \"int4(group=32)\"}}", path.display())
+                format!(
+                    "{} is not JSON; want an object like {{\"*.mlp.*\": \"int4(group=32)\"}}",
+                    path.display()
+                )
             })?;
             let assignment = Assignment::from_qconfig(model.graph(), &native, &json)
                 .with_context(|| format!("qconfig {}", path.display()))?;
@@ -76,6 +91,30 @@ impl FormatArgs {
 /// The assignment in which nothing is quantized further: block linears in f32 for a checkpoint.
 pub(crate) fn f32_assignment(model: &Model) -> Assignment {
     Assignment::uniform(model.graph(), &model.native_formats(), Spec::from(Format::F32))
+}
+
+/// Whether a format loses nothing of what a checkpoint holds, so that the f32 model can be had from it.
+pub(crate) fn is_natural(format: Format) -> bool {
+    matches!(format, Format::F32 | Format::F16 | Format::Bf16)
+}
+
+/// The spec that `generate` and `eval` give the block linears of an unquantized model: the best loss per bit of
+/// the formats with 4 to 5 bits on the default model.
+pub(crate) fn default_spec() -> Spec {
+    Spec::from(Format::Int { bits: 4, scope: Scope::Group(32) })
+}
+
+/// `model` under `assignment` on the device of `resident`, or on the CPU reference where there is none.
+pub(crate) fn runner<'a>(
+    model: &'a Model,
+    resident: Option<&mut Resident>,
+    assignment: &Assignment,
+    options: SessionOptions,
+) -> Result<Runner<'a>> {
+    Ok(match resident {
+        Some(resident) => Runner::gpu(resident, Arc::new(model.graph().clone()), model, assignment, options)?,
+        None => Runner::reference(model.graph(), model, assignment, options.sequences)?,
+    })
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -103,6 +142,11 @@ impl DeviceArgs {
     /// neither a backend nor an adapter was asked for, and says so.
     pub(crate) fn open(&self) -> Result<Option<Arc<Gpu>>> {
         if self.backend == Some(Backend::Reference) {
+            if let Some(adapter) = &self.adapter {
+                bail!(
+                    "--adapter {adapter} with --backend reference, which uses no adapter; drop one of them"
+                );
+            }
             return Ok(None);
         }
         match Gpu::open(self.options()) {
@@ -142,6 +186,24 @@ pub(crate) fn mix_line(model: &Model, assignment: &Assignment) -> String {
     parts.join(", ")
 }
 
+/// The same for machines: `[{"spec": …, "tensors": 42, "weights": …}, …]`
+pub(crate) fn mix_json(model: &Model, assignment: &Assignment) -> serde_json::Value {
+    let entry = |(spec, tensors, weights): &(Spec, usize, usize)| serde_json::json!({ "spec": spec.to_string(), "tensors": tensors, "weights": weights });
+    assignment.mix(model.graph()).iter().map(entry).collect()
+}
+
+/// `shakespeare, 2.63 M weights, context of 128 tokens`
+pub(crate) fn model_line(model: &Model) -> String {
+    let graph = model.graph();
+    let weights: usize = graph.weights.iter().map(|w| w.rows * w.cols).sum();
+    let weights = match weights {
+        0..1_000_000 => format!("{:.1} k", weights as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2} M", weights as f64 / 1e6),
+        _ => format!("{:.2} G", weights as f64 / 1e9),
+    };
+    format!("{}, {weights} weights, context of {} tokens", model.name(), graph.context)
+}
+
 /// `1.23 MB packed, 10.5 MB in f32 (11.7 %)`
 pub(crate) fn bytes_line(memory: &MemoryReport) -> String {
     format!(
@@ -160,6 +222,45 @@ pub(crate) fn bytes(n: u64) -> String {
         1_000_000..1_000_000_000 => format!("{:.2} MB", n as f64 / 1e6),
         _ => format!("{:.2} GB", n as f64 / 1e9),
     }
+}
+
+/// `gpu` or `reference`, as `--backend` has it.
+pub(crate) fn backend_name(gpu: Option<&Gpu>) -> &'static str {
+    if gpu.is_some() { "gpu" } else { "reference" }
+}
+
+/// Writes to stdout and flushes, so that what goes to stderr next comes after it.
+pub(crate) fn print(text: &str) -> anybit::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|source| anybit::Error::io("cannot write to", "standard output", source))
+}
+
+/// A line of a banner or a summary, on stderr.
+pub(crate) fn note(label: &str, value: &str) {
+    eprintln!("{label:<9} {value}");
+}
+
+/// Columns of the terminal that stdout is, 100 where it is none.
+pub(crate) fn terminal_width() -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let terminal =
+        || terminal_size::terminal_size_of(std::io::stdout()).map_or(100, |(w, _)| usize::from(w.0));
+    columns.unwrap_or_else(terminal)
+}
+
+/// An error with its causes, each said once: some messages already hold the one below them.
+pub(crate) fn error_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if line.is_empty() {
+            line = text;
+        } else if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+    }
+    line
 }
 
 /// A bar on stderr that appears only where work takes more than a moment and stderr is a terminal.

@@ -1,8 +1,8 @@
 //! The verbs, one file each. The only place that knows clap, anyhow and progress bars.
 
 mod common;
-mod devices;
 mod dequantize;
+mod devices;
 mod eval;
 mod generate;
 mod inspect;
@@ -19,7 +19,18 @@ const MISMATCH: u8 = 1;
 const ERROR: u8 = 2;
 
 #[derive(Parser)]
-#[command(name = "anybit", version, about = "Run, measure and validate low-bit language models on any GPU")]
+#[command(
+    name = "anybit",
+    version,
+    about = "Run, measure and validate low-bit language models on any GPU",
+    after_help = "Examples:
+  anybit devices
+  anybit generate --prompt \"ROMEO:\"
+  anybit eval --format mxint8
+
+Without --model the verbs use a small Shakespeare model that is part of the program.
+Exit codes: 0 ok, 1 a comparison did not hold, 2 an error."
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -54,7 +65,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(false) => ExitCode::from(MISMATCH),
         Err(error) if common::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", common::error_line(&error));
             ExitCode::from(ERROR)
         }
     }

@@ -22,6 +22,8 @@ pub struct EvalReport {
     pub kl: Option<f64>,
     /// Share of tokens whose most probable prediction is the f32 model's; `None` without a baseline.
     pub top1_agreement: Option<f64>,
+    /// Cross-entropy of the f32 model on the same tokens; `None` without a baseline.
+    pub baseline_loss: Option<f64>,
     /// Share of tokens whose most probable prediction is the text's next token.
     pub accuracy: f64,
     /// Predicted tokens.
@@ -59,7 +61,7 @@ pub fn evaluate(
     batching: Batching,
     progress: &mut dyn FnMut(usize),
 ) -> Result<EvalReport> {
-    let (mut loss, mut kl) = (0.0f64, 0.0f64);
+    let (mut loss, mut kl, mut baseline_loss) = (0.0f64, 0.0f64, 0.0f64);
     let (mut tokens, mut correct, mut agreeing) = (0usize, 0usize, 0usize);
     for group in windows.chunks(batching.sequences.max(1)) {
         for (batch, targets) in batches(group, batching.tokens) {
@@ -68,8 +70,11 @@ pub fn evaluate(
                 other.step(&batch)?;
             }
             let report = runner.losses(baseline.as_deref(), &targets)?;
-            loss += report.cross_entropy.iter().map(|&v| f64::from(v)).sum::<f64>();
-            kl += report.kl.iter().map(|&v| f64::from(v)).sum::<f64>();
+            if let Some(other) = baseline.as_deref() {
+                baseline_loss += sum(&other.losses(None, &targets)?.cross_entropy);
+            }
+            loss += sum(&report.cross_entropy);
+            kl += sum(&report.kl);
             correct += report.argmax.iter().zip(&targets).filter(|(a, b)| a == b).count();
             agreeing += report.argmax.iter().zip(&report.baseline_argmax).filter(|(a, b)| a == b).count();
             tokens += targets.len();
@@ -83,10 +88,15 @@ pub fn evaluate(
         perplexity: (loss / n).exp(),
         kl: compared.then_some(kl / n),
         top1_agreement: compared.then_some(agreeing as f64 / n),
+        baseline_loss: compared.then_some(baseline_loss / n),
         accuracy: correct as f64 / n,
         tokens,
         windows: windows.len(),
     })
+}
+
+fn sum(values: &[f32]) -> f64 {
+    values.iter().map(|&v| f64::from(v)).sum()
 }
 
 /// Batches of at most `limit` tokens: all windows of the group together where they fit, else one after another

@@ -32,7 +32,7 @@ pub enum StopReason {
 }
 
 /// Tokens and times of one run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct GenerationReport {
     /// Generated ids per prompt.
     pub tokens: Vec<Vec<u32>>,
@@ -62,11 +62,12 @@ pub fn generate(
 ) -> Result<GenerationReport> {
     for (i, prompt) in prompts.iter().enumerate() {
         if prompt.is_empty() {
-            invalid!("prompt {i} has no tokens; give some text");
+            invalid!("prompt {} has no tokens; give some text", i + 1);
         }
         if prompt.len() >= options.context {
             invalid!(
-                "prompt {i} has {} tokens, the context has {}; shorten it so that at least one token can follow",
+                "prompt {} has {} tokens, the context has {}; shorten it so that at least one token can follow",
+                i + 1,
                 prompt.len(),
                 options.context
             );
