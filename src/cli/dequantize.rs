@@ -53,8 +53,9 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     let on = device_line(gpu.as_deref());
     let dequantizer = gpu.clone().map(Dequantizer::new);
     let mut decode = |packed: &Packed| match &dequantizer {
-        Some(device) => device.decode(packed),
-        None => Ok(packed.decode()),
+        // WGSL may assume that no value is NaN or infinite, so groups that decode to such are the CPU's.
+        Some(device) if packed.scale_overflows() == 0 => device.decode(packed),
+        _ => Ok(packed.decode()),
     };
     let report = with_bar("Decoding", |tick| dequantize_file(&args.file, &args.output, &mut decode, tick))?;
     let decoded = || report.tensors.iter().filter(|t| t.spec.is_some());

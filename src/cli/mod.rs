@@ -4,6 +4,7 @@ mod common;
 mod devices;
 mod dequantize;
 mod eval;
+mod explain;
 mod generate;
 mod inspect;
 mod quantize;
