@@ -58,7 +58,10 @@ fn dequantize_is_bit_exact_for_every_format_and_odd_shape() {
                 let want = packed.decode();
                 let got = dequantizer.decode(&packed).unwrap();
                 if let Some(i) = same_bits(&got, &want) {
-                    panic!("{format} {rows}x{cols} scale {scale}: element {i}: {:e} on the device, {:e}", got[i], want[i]);
+                    panic!(
+                        "{format} {rows}x{cols} scale {scale}: element {i}: {:e} on the device, {:e}",
+                        got[i], want[i]
+                    );
                 }
             }
         }
@@ -66,8 +69,11 @@ fn dequantize_is_bit_exact_for_every_format_and_odd_shape() {
 }
 
 fn prompt_batch(ids: &[u32]) -> Batch {
-    let tokens =
-        ids.iter().enumerate().map(|(i, &id)| Token { id, sequence: 0, position: i as u32 }).collect::<Vec<_>>();
+    let tokens = ids
+        .iter()
+        .enumerate()
+        .map(|(i, &id)| Token { id, sequence: 0, position: i as u32 })
+        .collect::<Vec<_>>();
     Batch { outputs: vec![tokens.len() as u32 - 1], tokens }
 }
 
@@ -91,7 +97,12 @@ fn greedy_generation_reproduces_the_reference_ids() {
         println!("{:?} {:?}", losses.argmax(&session).unwrap(), start.elapsed());
         let start = std::time::Instant::now();
         for i in 0..20 {
-            session.step(&Batch { tokens: vec![Token { id: 5, sequence: 0, position: 3 + i }], outputs: vec![0] }).unwrap();
+            session
+                .step(&Batch {
+                    tokens: vec![Token { id: 5, sequence: 0, position: 3 + i }],
+                    outputs: vec![0],
+                })
+                .unwrap();
             losses.argmax(&session).unwrap();
         }
         println!("20 tokens {:?} dispatches {}", start.elapsed(), session.dispatches());

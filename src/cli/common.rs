@@ -57,7 +57,10 @@ impl FormatArgs {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read the qconfig {}", path.display()))?;
             let json = serde_json::from_str(&text).with_context(|| {
-                format!("{} is not JSON; want an object like {{\"*.mlp.*\": \"int4(group=32)\"}}", path.display())
+                format!(
+                    "{} is not JSON; want an object like {{\"*.mlp.*\": \"int4(group=32)\"}}",
+                    path.display()
+                )
             })?;
             let assignment = Assignment::from_qconfig(model.graph(), &native, &json)
                 .with_context(|| format!("qconfig {}", path.display()))?;

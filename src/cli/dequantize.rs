@@ -52,10 +52,16 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     let gpu = device.open()?;
     let on = device_line(gpu.as_deref());
     let dequantizer = gpu.clone().map(Dequantizer::new);
-    let mut decode = |packed: &Packed| match &dequantizer {
-        // WGSL may assume that no value is NaN or infinite, so groups that decode to such are the CPU's.
-        Some(device) if packed.scale_overflows() == 0 => device.decode(packed),
-        _ => Ok(packed.decode()),
+    let mut decode = |packed: &Packed| {
+        let Some(device) = &dequantizer else { return Ok(packed.decode()) };
+        let mut values = device.decode(packed)?;
+        // What WGSL leaves open, namely NaN, infinity and subnormal numbers, is the CPU's on both backends.
+        for (row, values) in values.chunks_mut(packed.cols).enumerate() {
+            if !packed.has_ordinary_scales(row) {
+                packed.decode_row(row, values);
+            }
+        }
+        Ok(values)
     };
     let report = with_bar("Decoding", |tick| dequantize_file(&args.file, &args.output, &mut decode, tick))?;
     let decoded = || report.tensors.iter().filter(|t| t.spec.is_some());

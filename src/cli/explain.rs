@@ -23,7 +23,10 @@ pub(crate) fn explain(subject: &Subject) -> String {
     let sum = |f: fn(&TensorMemory) -> u64| quantized().map(f).sum::<u64>();
     let (codes, scales, padding) = (sum(|t| t.code_bits), sum(|t| t.scale_bits), sum(|t| t.padding_bits));
     if weights == 0 {
-        text.push("Nothing is quantized: every tensor keeps a float format; give --format to see what one saves.".into());
+        text.push(
+            "Nothing is quantized: every tensor keeps a float format; give --format to see what one saves."
+                .into(),
+        );
     } else {
         let per_weight = |bits: u64| bits as f64 / weights as f64;
         text.push(format!(

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anybit::eval::{MemoryReport, TensorKind, TensorMemory, activation_bytes};
 use anybit::format::{Format, Spec};
-use anybit::model::{Dtype, Model, Reader};
+use anybit::model::{Dtype, Model, Reader, matrices};
 use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::common::{FormatArgs, ModelArgs, bytes};
 use super::explain::explain;
-use super::quantize::{from_qconfig, matrix_names};
+use super::quantize::from_qconfig;
 
 /// Tensors a listing may have before equal layers are shown as one line.
 const LONG: usize = 24;
@@ -94,7 +94,11 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     table(&mut out, &subject.memory, args.all)?;
     if let Some((sequences, context)) = subject.run {
         let many = if sequences == 1 { "1 sequence".to_owned() } else { format!("{sequences} sequences") };
-        writeln!(out, "KV cache: {} (f32, {many} of {context} tokens)", bytes(subject.memory.kv_cache_bytes))?;
+        writeln!(
+            out,
+            "KV cache: {} (f32, {many} of {context} tokens)",
+            bytes(subject.memory.kv_cache_bytes)
+        )?;
         writeln!(
             out,
             "activations: {} for a prefill of all of them, {} for a decode step (f32)",
@@ -111,10 +115,15 @@ fn model(args: &Args) -> Result<Subject> {
     let graph = model.graph();
     let context = args.context.map_or(graph.context, |context| context as usize);
     if context > graph.context {
-        bail!("--context {context}: model {} has positions for {} tokens at most", model.name(), graph.context);
+        bail!(
+            "--context {context}: model {} has positions for {} tokens at most",
+            model.name(),
+            graph.context
+        );
     }
     let sequences = args.sequences as usize;
-    let assignment = if args.format.is_none() && args.qconfig.is_none() && model.stored_assignment().is_none() {
+    let assignment = if args.format.is_none() && args.qconfig.is_none() && model.stored_assignment().is_none()
+    {
         anybit::graph::Assignment::native(graph, &model.native_formats())
     } else {
         refuse_repacking(&model, args)?;
@@ -153,7 +162,7 @@ fn tensors(args: &Args, path: &Path, reader: &Reader) -> Result<Subject> {
         None => Default::default(),
     };
     if let Some(spec) = args.format {
-        specs.extend(matrix_names(reader, false).into_iter().map(|name| (name.to_owned(), spec)));
+        specs.extend(matrices(reader.file(), false).iter().map(|matrix| (matrix.name.to_owned(), spec)));
     }
     let mut all = Vec::new();
     for entry in reader.entries() {
@@ -171,7 +180,8 @@ fn tensors(args: &Args, path: &Path, reader: &Reader) -> Result<Subject> {
         };
         all.push(match spec {
             Some(spec) => {
-                let in_tensor = |error| anyhow::anyhow!("{}: tensor `{}`: {error}", path.display(), tensor.name);
+                let in_tensor =
+                    |error| anyhow::anyhow!("{}: tensor `{}`: {error}", path.display(), tensor.name);
                 let (text, format) = (spec.to_string(), spec.weight);
                 TensorMemory::new(&tensor.name, TensorKind::Other, text, format, rows, cols)
                     .map_err(in_tensor)?
@@ -201,7 +211,8 @@ fn lines(memory: &MemoryReport, all: bool) -> Vec<Line<'_>> {
     let mut lines: Vec<Line> = Vec::new();
     for tensor in &memory.tensors {
         let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        let parts: Vec<_> = tensor.name.split('.').map(|part| if digits(part) { "*" } else { part }).collect();
+        let parts: Vec<_> =
+            tensor.name.split('.').map(|part| if digits(part) { "*" } else { part }).collect();
         let name = if all || memory.tensors.len() <= LONG { tensor.name.clone() } else { parts.join(".") };
         let same = lines.iter_mut().find(|line| {
             let t = line.first;
@@ -250,7 +261,8 @@ fn table(out: &mut impl std::io::Write, memory: &MemoryReport, all: bool) -> std
         bytes(memory.bytes),
         format!("{:.4}", memory.model_bits_per_weight),
     ]);
-    let wide: [usize; 9] = std::array::from_fn(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0));
+    let wide: [usize; 9] =
+        std::array::from_fn(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0));
     for row in &rows {
         let mut line = String::new();
         for (i, cell) in row.iter().enumerate() {

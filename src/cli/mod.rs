@@ -1,8 +1,8 @@
 //! The verbs, one file each. The only place that knows clap, anyhow and progress bars.
 
 mod common;
-mod devices;
 mod dequantize;
+mod devices;
 mod eval;
 mod explain;
 mod generate;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anybit::Error;
 use anybit::format::Spec;
 use anybit::graph::{closest_names, matches_pattern};
-use anybit::model::{Matrix, Model, Progress, Reader, Report, quantize_file, quantize_model};
+use anybit::model::{Matrix, Model, Progress, Reader, Report, matrices, quantize_file, quantize_model};
 use anyhow::{Context as _, Result, bail};
 use clap::ArgGroup;
 use serde_json::{Value, json};
@@ -111,6 +111,10 @@ fn tensors(args: &Args, path: &Path) -> Result<Report> {
         bail!("{} is packed already; quantize from the original checkpoint", path.display());
     }
     refuse_same(path, &args.output)?;
+    let count = |vectors| matrices(reader.file(), vectors).len();
+    if !args.vectors && count(false) == 0 && count(true) > 0 {
+        bail!("{} holds vectors but no matrices; vectors are packed with --vectors", path.display());
+    }
     let specs = match (&args.qconfig, args.format) {
         (Some(qconfig), _) => Choice::ByName(from_qconfig(&reader, args.vectors, qconfig)?),
         (None, Some(spec)) => Choice::All(spec),
@@ -122,9 +126,8 @@ fn tensors(args: &Args, path: &Path) -> Result<Report> {
             Choice::ByName(specs) => specs.get(matrix.name).copied(),
         })
     };
-    let report = with_bar("Packing", |tick| {
-        quantize_file(path, &args.output, args.vectors, &mut choose, tick)
-    });
+    let report =
+        with_bar("Packing", |tick| quantize_file(path, &args.output, args.vectors, &mut choose, tick));
     Ok(report?)
 }
 
@@ -133,30 +136,26 @@ enum Choice {
     ByName(HashMap<String, Spec>),
 }
 
-/// Names of the tensors that `quantize_file` would offer.
-pub(crate) fn matrix_names(reader: &Reader, vectors: bool) -> Vec<&str> {
-    let least = if vectors { 1 } else { 2 };
-    let tensors = reader.file().tensors().iter();
-    tensors.filter(|t| t.shape.len() >= least && t.elements() > 0).map(|t| t.name.as_str()).collect()
-}
-
 /// Reads a qconfig for a plain tensor file: keys are tensor names, with or without `.weight`, or patterns.
 pub(crate) fn from_qconfig(reader: &Reader, vectors: bool, path: &Path) -> Result<HashMap<String, Spec>> {
     let label = || format!("qconfig {}", path.display());
     let text = std::fs::read(path).with_context(|| format!("cannot read the {}", label()))?;
     let text = String::from_utf8(text).map_err(|_| Error::invalid("not UTF-8 text")).with_context(label)?;
-    let json: Value = serde_json::from_str(&text)
-        .with_context(|| format!("{} is not JSON; want an object like {{\"*\": \"int4(group=32)\"}}", label()))?;
+    let json: Value = serde_json::from_str(&text).with_context(|| {
+        format!("{} is not JSON; want an object like {{\"*\": \"int4(group=32)\"}}", label())
+    })?;
     let Value::Object(entries) = json else {
         bail!("{} is not a JSON object; write {{\"tensor name or pattern\": \"spec\", …}}", label());
     };
-    let names = matrix_names(reader, vectors);
+    let names: Vec<&str> = matrices(reader.file(), vectors).iter().map(|matrix| matrix.name).collect();
     let mut specs = HashMap::new();
     for (key, value) in &entries {
         let spec = match value {
             Value::String(text) => text.parse::<Spec>(),
             Value::Number(bits) => format!("qlinear(bits={bits})").parse(),
-            other => Err(Error::invalid(format!("got {other}, want a spec such as \"int4(group=64)\" or 2 to 8"))),
+            other => {
+                Err(Error::invalid(format!("got {other}, want a spec such as \"int4(group=64)\" or 2 to 8")))
+            }
         };
         let spec = spec.with_context(|| format!("{}, `{key}`", label()))?;
         let layer = |name: &str| name.strip_suffix(".weight").is_some_and(|name| matches_pattern(key, name));

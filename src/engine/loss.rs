@@ -53,7 +53,9 @@ impl Losses {
     ) -> Result<LossReport> {
         let logits = session.logits_value()?;
         let other = baseline.map(Session::logits_value).transpose()?;
-        if logits.rows != targets.len() || other.is_some_and(|o| (o.rows, o.width) != (logits.rows, logits.width)) {
+        if logits.rows != targets.len()
+            || other.is_some_and(|o| (o.rows, o.width) != (logits.rows, logits.width))
+        {
             invalid!("{} targets for {} rows of logits", targets.len(), logits.rows);
         }
         if let Some(target) = targets.iter().find(|&&t| t as usize >= logits.width) {

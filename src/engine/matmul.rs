@@ -168,7 +168,13 @@ impl MatMul<'_> {
     ///
     /// # Errors
     /// When a length does not fit or the device fails.
-    pub fn run(&self, gpu: &Gpu, x: &[f32], bias: Option<&[f32]>, residual: Option<&[f32]>) -> Result<Vec<f32>> {
+    pub fn run(
+        &self,
+        gpu: &Gpu,
+        x: &[f32],
+        bias: Option<&[f32]>,
+        residual: Option<&[f32]>,
+    ) -> Result<Vec<f32>> {
         let stride = self.matrix.cols.next_multiple_of(32);
         let padded = pad(x, self.m, self.matrix.cols, stride)?;
         let buffer = gpu.buffer("x", (padded.len() * 4) as u64)?;

@@ -91,7 +91,8 @@ impl Plan {
             outputs,
         };
         if !c.fused {
-            let parts = c.matrices.iter().flatten().flat_map(|m| m.parts.iter().map(|p| p.rows * stride(m.cols)));
+            let parts =
+                c.matrices.iter().flatten().flat_map(|m| m.parts.iter().map(|p| p.rows * stride(m.cols)));
             let largest = parts.max().unwrap_or(0);
             lowering.scratch = Some(c.gpu.buffer("dequantized weights", (largest * 4) as u64)?);
         }
@@ -211,12 +212,8 @@ impl Lowering<'_> {
                 let x = self.value(input()?)?.clone();
                 let rotation = self.c.rotations.get(&step.node).cloned();
                 let rotation = rotation.ok_or_else(|| Error::invalid("a rotation table is missing"))?;
-                let buffers = [
-                    ("x", &x.buffer),
-                    ("tokens", self.c.tokens),
-                    ("rotation", &rotation),
-                    ("y", &y.buffer),
-                ];
+                let buffers =
+                    [("x", &x.buffer), ("tokens", self.c.tokens), ("rotation", &rotation), ("y", &y.buffer)];
                 let params = [
                     ("m", rows as u32),
                     ("heads", *heads as u32),
@@ -301,7 +298,8 @@ impl Lowering<'_> {
         let bias = bias.map(|b| self.vector(b)).transpose()?;
         let residual = step.residual.map(|r| self.whole(r)).transpose()?;
         let activation = self.c.assignment.specs[weight].activation;
-        let integer = activation.filter(|_| self.c.fused && matmul::integer_capable(matrix.format, matrix.cols));
+        let integer =
+            activation.filter(|_| self.c.fused && matmul::integer_capable(matrix.format, matrix.cols));
         // A fused bias belongs to the epilogue; without fusion it is a dispatch of its own.
         let separate_bias = bias.as_ref().filter(|_| !self.c.fused);
         let product = match separate_bias {
@@ -456,19 +454,11 @@ impl Lowering<'_> {
         let buffers =
             [("x", &q.buffer), ("tokens", self.c.tokens), ("k_cache", &k_cache), ("scores", &scores)];
         self.elementwise(flat(Kernel::AttentionScores), &buffers, &params, rows * span)?;
-        let softmax = [
-            ("m", rows as u32),
-            ("cols", span as u32),
-            ("x_stride", span as u32),
-            ("y_stride", span as u32),
-        ];
+        let softmax =
+            [("m", rows as u32), ("cols", span as u32), ("x_stride", span as u32), ("y_stride", span as u32)];
         self.rowwise(Kernel::Softmax, &[("x", &scores), ("y", &weights)], &softmax, rows)?;
-        let buffers = [
-            ("scores", &weights),
-            ("tokens", self.c.tokens),
-            ("v_cache", &v_cache),
-            ("y", &y.buffer),
-        ];
+        let buffers =
+            [("scores", &weights), ("tokens", self.c.tokens), ("v_cache", &v_cache), ("y", &y.buffer)];
         self.elementwise(flat(Kernel::AttentionValues), &buffers, &params, q.rows * heads * head_dim)
     }
 }

@@ -186,7 +186,11 @@ impl Session {
                 );
             }
             if token.sequence as usize >= self.options.sequences {
-                invalid!("sequence {} at row {row}; the session has {}", token.sequence, self.options.sequences);
+                invalid!(
+                    "sequence {} at row {row}; the session has {}",
+                    token.sequence,
+                    self.options.sequences
+                );
             }
         }
         if let Some(row) = batch.outputs.iter().find(|&&row| row as usize >= batch.tokens.len()) {

@@ -267,10 +267,9 @@ mod tests {
     #[test]
     fn codes_scales_and_padding_are_the_stored_bits() {
         let mut formats = Format::catalog();
-        formats.extend([1, 2, 7, 9, 10, 18, 31].map(|group| Format::Base11 {
-            layout: Base11Layout::Nine32,
-            group,
-        }));
+        formats.extend(
+            [1, 2, 7, 9, 10, 18, 31].map(|group| Format::Base11 { layout: Base11Layout::Nine32, group }),
+        );
         formats.extend([1, 3].map(|group| Format::MxIntCuda { group }));
         formats.extend((2..=8).map(|bits| Format::Int { bits, scope: Scope::Group(64) }));
         let mut tested = 0;
@@ -285,7 +284,11 @@ mod tests {
                     let name = format!("{format} [{rows}, {cols}]");
                     let kind = TensorKind::Other;
                     let t = TensorMemory::new("w", kind, String::new(), format, rows, cols).unwrap();
-                    assert_eq!(t.code_bits + t.scale_bits + t.padding_bits, packed.bytes() as u64 * 8, "{name}");
+                    assert_eq!(
+                        t.code_bits + t.scale_bits + t.padding_bits,
+                        packed.bytes() as u64 * 8,
+                        "{name}"
+                    );
                     assert_eq!(t.bytes, packed.bytes() as u64, "{name}");
                     assert_eq!(t.bits_per_weight(), format.bits_per_weight(rows, cols).unwrap(), "{name}");
                     tested += 1;

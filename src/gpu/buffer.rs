@@ -134,9 +134,9 @@ impl Gpu {
         self.queue.submit([encoder.finish()]);
         staging.map_async(wgpu::MapMode::Read, 0..size, |_| {});
         self.wait()?;
-        let view = staging
-            .get_mapped_range(0..size)
-            .map_err(|e| Error::unavailable(format!("cannot read {bytes} bytes back from the device: {e}")))?;
+        let view = staging.get_mapped_range(0..size).map_err(|e| {
+            Error::unavailable(format!("cannot read {bytes} bytes back from the device: {e}"))
+        })?;
         let mut values = vec![T::zeroed(); count];
         bytemuck::cast_slice_mut(&mut values).copy_from_slice(&view[..bytes as usize]);
         drop(view);

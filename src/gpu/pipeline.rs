@@ -46,8 +46,10 @@ impl Gpu {
         let name = variant.name();
         let bindings = variant.bindings();
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let descriptor =
-            wgpu::ShaderModuleDescriptor { label: Some(&name), source: wgpu::ShaderSource::Wgsl(text.into()) };
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(&name),
+            source: wgpu::ShaderSource::Wgsl(text.into()),
+        };
         let module = if self.options.checked {
             self.device.create_shader_module(descriptor)
         } else {

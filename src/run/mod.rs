@@ -114,15 +114,14 @@ impl<'a> Runner<'a> {
                 argmax: argmax_rows(logits, *vocabulary),
                 ..LossReport::default()
             }),
-            (
-                Self::Reference { logits, vocabulary, .. },
-                Some(Runner::Reference { logits: other, .. }),
-            ) => Ok(LossReport {
-                cross_entropy: reference::cross_entropy(logits, *vocabulary, targets),
-                argmax: argmax_rows(logits, *vocabulary),
-                kl: reference::kl_divergence(other, logits, *vocabulary),
-                baseline_argmax: argmax_rows(other, *vocabulary),
-            }),
+            (Self::Reference { logits, vocabulary, .. }, Some(Runner::Reference { logits: other, .. })) => {
+                Ok(LossReport {
+                    cross_entropy: reference::cross_entropy(logits, *vocabulary, targets),
+                    argmax: argmax_rows(logits, *vocabulary),
+                    kl: reference::kl_divergence(other, logits, *vocabulary),
+                    baseline_argmax: argmax_rows(other, *vocabulary),
+                })
+            }
             _ => invalid!("the model and its baseline run on different executors; run both on one"),
         }
     }

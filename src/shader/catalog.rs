@@ -151,7 +151,8 @@ impl Kernel {
         const TWO: &[&str] = &["m", "cols", "x_stride", "z_stride", "y_stride"];
         const PRODUCT: &[&str] = matrix_params!("m", "x_stride", "y_stride", "y_offset");
         const CACHE: &[&str] = &[
-            "m", "heads", "kv_heads", "head_dim", "context", "span", "scale", "x_stride", "x_offset", "y_stride",
+            "m", "heads", "kv_heads", "head_dim", "context", "span", "scale", "x_stride", "x_offset",
+            "y_stride",
         ];
         match self {
             Kernel::Dequantize => {
@@ -184,7 +185,11 @@ impl Kernel {
                 reduces: true
             ),
             Kernel::DequantizeRows => {
-                row!("dequantize_rows", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], ELEMENTWISE)
+                row!(
+                    "dequantize_rows",
+                    [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y],
+                    ELEMENTWISE
+                )
             }
             Kernel::RmsNorm => row!(
                 "rms_norm", [X, read("weight", "array<f32>"), Y], &["m", "cols", "x_stride", "y_stride", "eps"],

@@ -50,7 +50,11 @@ impl FormatVariant {
             Format::Bf16 => Self::Float(2),
             Format::Int { bits, scope } => {
                 let grouped = matches!(scope, Scope::Group(_));
-                Self::Int { bits: bits.into(), scale_bits: if grouped { 16 } else { 32 }, row_scale: !grouped }
+                Self::Int {
+                    bits: bits.into(),
+                    scale_bits: if grouped { 16 } else { 32 },
+                    row_scale: !grouped,
+                }
             }
             Format::MxInt { bits } => Self::MxInt { bits: bits.into(), flat: false, per_element: false },
             Format::MxIntCuda { group } => {

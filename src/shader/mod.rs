@@ -176,7 +176,8 @@ pub fn all_variants() -> Vec<Variant> {
             Contract::None if row.reduces || kernel == Kernel::Argmax => {
                 for class in classes {
                     for subgroup in [false, true] {
-                        let mut variant = Variant { subgroup, ..Variant::plain(kernel, Tile::reduction(class)) };
+                        let mut variant =
+                            Variant { subgroup, ..Variant::plain(kernel, Tile::reduction(class)) };
                         variant.subgroup &= row.reduces;
                         match kernel {
                             Kernel::Attention => {
@@ -225,7 +226,9 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
             let variant = Variant { tile, epilogue: Some(Epilogue::Store), ..base.clone() };
             if i == 0 && class == DeviceClass::Gpu {
                 all.extend(epilogues.iter().map(|&e| Variant { epilogue: Some(e), ..variant.clone() }));
-                if base.kernel.row().contract == Contract::Integer && base.format.is_some_and(|f| f.row_scale()) {
+                if base.kernel.row().contract == Contract::Integer
+                    && base.format.is_some_and(|f| f.row_scale())
+                {
                     all.push(Variant { epilogue: Some(Epilogue::Accumulator), ..variant });
                 }
             } else {
