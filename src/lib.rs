@@ -1,5 +1,6 @@
 //! anybit runs, measures and validates low-bit neural networks on any Vulkan, Metal or DX12 GPU.
 
+pub mod cases;
 pub mod engine;
 pub mod error;
 pub mod eval;

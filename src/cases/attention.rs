@@ -1,0 +1,268 @@
+//! Rotary embedding, the KV cache, and attention in one pass and in three.
+
+use super::data::{self, sequences, strided, token_rows};
+use super::launch::{Launch, POISON, STRAY};
+use super::{ONE_OP, Outcome, Table, Tolerance};
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::graph::Token;
+use crate::reference::{self, Heads};
+use crate::shader::{Kernel, Tile, Variant};
+
+/// What a masked score holds.
+const MASKED: f32 = -3.0e38;
+
+/// A batch over caches of earlier tokens.
+#[derive(Clone, Copy)]
+struct Setting {
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    context: usize,
+    /// Per sequence: first position and number of tokens in the batch.
+    parts: &'static [(u32, u32)],
+}
+
+/// Several sequences of different lengths, prefill and decode, positions beyond a workgroup, grouped heads.
+const SETTINGS: [Setting; 8] = [
+    Setting { heads: 4, kv_heads: 2, head_dim: 8, context: 40, parts: &[(0, 5), (11, 1), (3, 3)] },
+    Setting { heads: 4, kv_heads: 4, head_dim: 32, context: 300, parts: &[(299, 1), (0, 1), (126, 3)] },
+    Setting { heads: 6, kv_heads: 2, head_dim: 80, context: 70, parts: &[(30, 4), (64, 1)] },
+    Setting { heads: 3, kv_heads: 1, head_dim: 128, context: 33, parts: &[(31, 2), (0, 2)] },
+    Setting { heads: 1, kv_heads: 1, head_dim: 8, context: 1, parts: &[(0, 1)] },
+    Setting { heads: 8, kv_heads: 1, head_dim: 8, context: 520, parts: &[(255, 3), (510, 2), (127, 1)] },
+    Setting { heads: 2, kv_heads: 2, head_dim: 32, context: 140, parts: &[(0, 131)] },
+    Setting { heads: 5, kv_heads: 5, head_dim: 8, context: 9, parts: &[(1, 2), (0, 9), (8, 1), (4, 4)] },
+];
+
+impl Setting {
+    fn shape(&self) -> String {
+        let Self { heads, kv_heads, head_dim, context, .. } = self;
+        let tokens: Vec<String> =
+            self.parts.iter().map(|(first, count)| format!("{first}+{count}")).collect();
+        format!("{heads}/{kv_heads} heads of {head_dim}, context {context}, positions {}", tokens.join(" "))
+    }
+
+    fn tokens(&self) -> Vec<Token> {
+        sequences(self.parts)
+    }
+
+    fn heads(&self) -> Heads {
+        let scale = 1.0 / (self.head_dim as f32).sqrt();
+        Heads { heads: self.heads, kv_heads: self.kv_heads, head_dim: self.head_dim, scale }
+    }
+
+    fn queries(&self) -> Vec<f32> {
+        let mut q = data::values(self.tokens().len() * self.heads().width(), 31);
+        q.iter_mut().for_each(|v| *v *= 2.0);
+        q
+    }
+
+    /// A cache `[sequences, context, kv_width]`; slots that are not filled yet hold stray values.
+    fn cache(&self, seed: usize) -> Vec<f32> {
+        let (rows, width) = (self.context, self.heads().kv_width());
+        let mut cache = data::values(self.parts.len() * rows * width, seed);
+        for ((first, count), slot) in self.parts.iter().zip(cache.chunks_mut(rows * width)) {
+            slot[(first + count) as usize * width..].fill(f32::from_bits(STRAY));
+        }
+        cache
+    }
+
+    fn params(&self, x_stride: usize, x_offset: usize, y_stride: usize) -> [(&'static str, u32); 10] {
+        [
+            ("m", self.tokens().len() as u32),
+            ("heads", self.heads as u32),
+            ("kv_heads", self.kv_heads as u32),
+            ("head_dim", self.head_dim as u32),
+            ("context", self.context as u32),
+            ("span", self.context as u32),
+            ("scale", self.heads().scale.to_bits()),
+            ("x_stride", x_stride as u32),
+            ("x_offset", x_offset as u32),
+            ("y_stride", y_stride as u32),
+        ]
+    }
+
+    /// For every sequence: its index, the rows of the batch, the first position and its slot of a cache.
+    fn each<'a>(&self, cache: &'a [f32], mut f: impl FnMut(std::ops::Range<usize>, usize, &'a [f32])) {
+        let slot = self.context * self.heads().kv_width();
+        let mut begin = 0;
+        for ((first, count), cache) in self.parts.iter().zip(cache.chunks(slot)) {
+            f(begin..begin + *count as usize, *first as usize, cache);
+            begin += *count as usize;
+        }
+    }
+
+    /// Scores `[T * heads, context]`; masked and unfilled positions as the kernel leaves them.
+    fn scores(&self, q: &[f32], keys: &[f32]) -> Vec<f32> {
+        let (shape, width) = (self.heads(), self.heads().width());
+        let mut all = Vec::new();
+        self.each(keys, |rows, first, keys| {
+            let positions = first + rows.len();
+            let q = &q[rows.start * width..rows.end * width];
+            for row in reference::attention_scores(q, keys, shape, first).chunks(positions) {
+                all.extend(row.iter().map(|&s| if s == f32::NEG_INFINITY { MASKED } else { s }));
+                all.extend(std::iter::repeat_n(MASKED, self.context - positions));
+            }
+        });
+        all
+    }
+}
+
+/// Queries behind a few columns of something else, as in a slice of a fused projection.
+fn shifted(x: &[f32], width: usize, offset: usize, stride: usize) -> Vec<u32> {
+    let mut words = vec![STRAY; offset];
+    words.extend(strided(x, width, stride, STRAY));
+    words
+}
+
+fn flat(kernel: Kernel) -> Variant {
+    Variant::plain(kernel, Tile::elementwise())
+}
+
+pub(super) fn rope(table: &mut Table) {
+    for (heads, head_dim) in [(3, 8), (1, 2), (5, 32), (2, 80)] {
+        let shape = format!("{heads} heads of {head_dim}");
+        table.add("", shape, Tolerance::Nmse(ONE_OP), move |gpu| {
+            let tokens = sequences(&[(0, 3), (126, 4), (9, 1)]);
+            let (half, width) = (head_dim / 2, heads * head_dim);
+            let frequency: Vec<f32> =
+                (0..half).map(|i| 10_000f32.powf(-(i as f32) / half as f32)).collect();
+            let angles = (0..130u32).flat_map(|p| frequency.iter().map(move |f| f64::from(p) * f64::from(*f)));
+            let rotation: Vec<f32> = angles.flat_map(|a| [a.cos() as f32, a.sin() as f32]).collect();
+            let x = data::values(tokens.len() * width, 41);
+            let (offset, x_stride, y_stride) = (4, width + 7, width + 5);
+            let mut launch = Launch::new(gpu);
+            launch
+                .input("x", &shifted(&x, width, offset, x_stride))?
+                .input("tokens", &token_rows(&tokens))?
+                .input("rotation", &rotation)?
+                .output("y", tokens.len() * y_stride)?;
+            let params = [
+                ("m", tokens.len() as u32),
+                ("heads", heads as u32),
+                ("half_dim", half as u32),
+                ("x_stride", x_stride as u32),
+                ("x_offset", offset as u32),
+                ("y_stride", y_stride as u32),
+            ];
+            let got = launch.elementwise(&flat(Kernel::Rope), &params, x.len() / 2)?.single()?;
+            let positions: Vec<u32> = tokens.iter().map(|t| t.position).collect();
+            let want = reference::rope(&x, &positions, heads, &frequency);
+            Ok(Outcome::floats(got, strided(&want, width, y_stride, POISON), y_stride))
+        });
+    }
+}
+
+pub(super) fn kv_write(table: &mut Table) {
+    for setting in SETTINGS {
+        table.add("", setting.shape(), Tolerance::Exact, move |gpu| {
+            let (tokens, width) = (setting.tokens(), setting.heads().kv_width());
+            let x = data::values(tokens.len() * width, 51);
+            let (offset, stride) = (3, width + 7);
+            let mut launch = Launch::new(gpu);
+            launch
+                .input("x", &shifted(&x, width, offset, stride))?
+                .input("tokens", &token_rows(&tokens))?
+                .output("cache", setting.parts.len() * setting.context * width)?;
+            let params = [
+                ("m", tokens.len() as u32),
+                ("width", width as u32),
+                ("context", setting.context as u32),
+                ("x_stride", stride as u32),
+                ("x_offset", offset as u32),
+            ];
+            let got = launch.elementwise(&flat(Kernel::KvWrite), &params, x.len())?.single()?;
+            let mut want = vec![POISON; got.len()];
+            for (token, row) in tokens.iter().zip(x.chunks(width)) {
+                let at = (token.sequence as usize * setting.context + token.position as usize) * width;
+                want[at..at + width].iter_mut().zip(row).for_each(|(w, v)| *w = v.to_bits());
+            }
+            Ok(Outcome::floats(got, want, width))
+        });
+    }
+}
+
+pub(super) fn scores(table: &mut Table) {
+    for setting in SETTINGS {
+        // Masked scores would swamp a mean over all of them.
+        let close = Tolerance::Close { absolute: 2e-5, relative: 1e-6 };
+        table.add("", setting.shape(), close, move |gpu| {
+            let (q, keys, width) = (setting.queries(), setting.cache(32), setting.heads().width());
+            let (tokens, offset, stride) = (setting.tokens(), 4, width + 7);
+            let elements = tokens.len() * setting.heads * setting.context;
+            let mut launch = Launch::new(gpu);
+            launch
+                .input("x", &shifted(&q, width, offset, stride))?
+                .input("tokens", &token_rows(&tokens))?
+                .input("k_cache", &keys)?
+                .output("scores", elements)?;
+            let params = setting.params(stride, offset, 0);
+            let got = launch.elementwise(&flat(Kernel::AttentionScores), &params, elements)?.single()?;
+            Ok(Outcome::floats(got, super::compare::to_words(&setting.scores(&q, &keys)), setting.context))
+        });
+    }
+}
+
+fn values_pass(setting: Setting, gpu: &Gpu) -> Result<Outcome> {
+    let (q, keys, cache, width) =
+        (setting.queries(), setting.cache(32), setting.cache(33), setting.heads().width());
+    let weights = reference::softmax(&setting.scores(&q, &keys), setting.context);
+    let (tokens, y_stride) = (setting.tokens(), width + 5);
+    let mut launch = Launch::new(gpu);
+    launch
+        .input("scores", &weights)?
+        .input("tokens", &token_rows(&tokens))?
+        .input("v_cache", &cache)?
+        .output("y", tokens.len() * y_stride)?;
+    let params = setting.params(0, 0, y_stride);
+    let got = launch.elementwise(&flat(Kernel::AttentionValues), &params, tokens.len() * width)?.single()?;
+    let mut want = Vec::new();
+    setting.each(&cache, |rows, first, cache| {
+        let positions = first + rows.len();
+        let heads = rows.start * setting.heads..rows.end * setting.heads;
+        let seen = weights.chunks(setting.context).skip(heads.start).take(heads.len());
+        let weights: Vec<f32> = seen.flat_map(|row| &row[..positions]).copied().collect();
+        want.extend(reference::attention_values(&weights, cache, setting.heads(), positions));
+    });
+    Ok(Outcome::floats(got, strided(&want, width, y_stride, POISON), y_stride))
+}
+
+pub(super) fn values(table: &mut Table) {
+    for setting in SETTINGS {
+        table.add("", setting.shape(), Tolerance::Nmse(ONE_OP), move |gpu| values_pass(setting, gpu));
+    }
+}
+
+pub(super) fn fused(table: &mut Table) {
+    for setting in SETTINGS {
+        let variant = format!("head_dim {}", setting.head_dim);
+        table.add(variant, setting.shape(), Tolerance::Nmse(ONE_OP), move |gpu| {
+            let (q, width) = (setting.queries(), setting.heads().width());
+            let (keys, cache) = (setting.cache(32), setting.cache(33));
+            let (tokens, offset, x_stride, y_stride) = (setting.tokens(), 4, width + 7, width + 5);
+            let mut launch = Launch::new(gpu);
+            launch
+                .input("x", &shifted(&q, width, offset, x_stride))?
+                .input("tokens", &token_rows(&tokens))?
+                .input("k_cache", &keys)?
+                .input("v_cache", &cache)?
+                .output("y", tokens.len() * y_stride)?;
+            let variant = Variant::plain(Kernel::Attention, Tile::reduction(gpu.class()))
+                .constant("HEAD_DIM", setting.head_dim as u32);
+            let params = setting.params(x_stride, offset, y_stride);
+            let groups = (tokens.len() * setting.heads) as u64;
+            let got = launch.dispatch(&variant, &[], &params, groups)?.single()?;
+            let mut want = Vec::new();
+            let slot = setting.context * setting.heads().kv_width();
+            let mut index = 0;
+            setting.each(&keys, |rows, first, keys| {
+                let q = &q[rows.start * width..rows.end * width];
+                let cache = &cache[index * slot..][..slot];
+                want.extend(reference::attention(q, keys, cache, setting.heads(), first));
+                index += 1;
+            });
+            Ok(Outcome::floats(got, strided(&want, width, y_stride, POISON), y_stride))
+        });
+    }
+}

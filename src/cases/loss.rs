@@ -1,0 +1,126 @@
+//! What is measured on logits: cross-entropy, divergence, the most probable token.
+
+use super::compare::to_words;
+use super::data::{Random, strided, values};
+use super::launch::{Launch, STRAY};
+use super::{Outcome, Table, Tolerance};
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::reference;
+use crate::shader::Kernel;
+
+/// (rows, vocabulary)
+const SHAPES: [(usize, usize); 6] = [(3, 172), (1, 1), (5, 7), (13, 128), (2, 1003), (65, 37)];
+
+fn logits(rows: usize, cols: usize, factor: f32) -> Vec<f32> {
+    let mut x = values(rows * cols, rows * cols);
+    x.iter_mut().for_each(|v| *v *= factor);
+    x
+}
+
+/// One number per row of x (and z).
+fn run(
+    gpu: &Gpu,
+    kernel: Kernel,
+    cols: usize,
+    x: &[f32],
+    z: Option<&[f32]>,
+    targets: Option<&[u32]>,
+) -> Result<Vec<u32>> {
+    let (rows, x_stride, z_stride) = (x.len() / cols, cols + 3, cols + 5);
+    let mut launch = Launch::new(gpu);
+    launch.input("x", &strided(x, cols, x_stride, STRAY))?;
+    if let Some(z) = z {
+        launch.input("z", &strided(z, cols, z_stride, STRAY))?;
+    }
+    if let Some(targets) = targets {
+        launch.input("targets", targets)?;
+    }
+    launch.output("y", rows)?;
+    let params = [
+        ("m", rows as u32),
+        ("cols", cols as u32),
+        ("x_stride", x_stride as u32),
+        ("z_stride", z_stride as u32),
+    ];
+    launch.rowwise(kernel, &params, rows)?.single()
+}
+
+pub(super) fn cross_entropy(table: &mut Table) {
+    // A confident row has a loss near 0, known to an absolute error only.
+    let close = Tolerance::Close { absolute: 2e-6, relative: 1e-6 };
+    for (rows, cols) in SHAPES {
+        for (name, factor) in [("", 2.0), (", confident", 40.0), (", equal", 0.0), (", huge", 1e30)] {
+            table.add("", format!("[{rows}, {cols}]{name}"), close, move |gpu| {
+                let x = logits(rows, cols, factor);
+                let mut random = Random::new(rows as u64);
+                let targets: Vec<u32> = (0..rows).map(|_| random.word() % cols as u32).collect();
+                let got = run(gpu, Kernel::CrossEntropy, cols, &x, None, Some(&targets))?;
+                let want = reference::cross_entropy(&x, cols, &targets);
+                Ok(Outcome::floats(got, to_words(&want), 0))
+            });
+        }
+    }
+}
+
+pub(super) fn kl(table: &mut Table) {
+    // (name, spread of the first logits, spread of the difference)
+    let kinds = [
+        ("", 2.0, 0.3),
+        (", tiny", 2.0, 4e-4),
+        (", vanishing", 2.0, 1e-6),
+        (", none", 2.0, 0.0),
+        (", large", 3.0, 4.0),
+        (", huge", 30.0, 30.0),
+    ];
+    // The difference of two logits is known to half a unit in the last place of a logit, and so is its square.
+    let close = Tolerance::Close { absolute: 1e-12, relative: 1e-5 };
+    for (rows, cols) in SHAPES {
+        for (name, spread, difference) in kinds {
+            table.add("", format!("[{rows}, {cols}]{name}"), close, move |gpu| {
+                let x = logits(rows, cols, spread);
+                let d = values(x.len(), 77);
+                let z: Vec<f32> = x.iter().zip(d).map(|(x, d)| x + d * difference).collect();
+                let got = run(gpu, Kernel::Kl, cols, &x, Some(&z), None)?;
+                let want = reference::kl_divergence(&x, &z, cols);
+                Ok(Outcome::floats(got, to_words(&want), 0))
+            });
+        }
+    }
+    table.add("", "[3, 172], shifted logits", Tolerance::Close { absolute: 1e-9, relative: 0.0 }, |gpu| {
+        let x = logits(3, 172, 2.0);
+        let z: Vec<f32> = x.iter().map(|v| v + 100.0).collect();
+        let got = run(gpu, Kernel::Kl, 172, &x, Some(&z), None)?;
+        Ok(Outcome::floats(got, to_words(&reference::kl_divergence(&x, &z, 172)), 0))
+    });
+}
+
+pub(super) fn argmax(table: &mut Table) {
+    for (rows, cols) in SHAPES {
+        for name in ["", ", ties", ", equal", ", minus infinity", ", lowest numbers"] {
+            table.add("", format!("[{rows}, {cols}]{name}"), Tolerance::Exact, move |gpu| {
+                let mut x = logits(rows, cols, 1.0);
+                match name {
+                    ", ties" => x.iter_mut().for_each(|v| *v = v.round().min(1.0)),
+                    ", equal" => x.fill(-7.5),
+                    ", minus infinity" => x.fill(f32::NEG_INFINITY),
+                    ", lowest numbers" => {
+                        x.fill(f32::MIN);
+                        x[cols - 1] = -3.3e38;
+                    }
+                    _ => {}
+                }
+                let got = run(gpu, Kernel::Argmax, cols, &x, None, None)?;
+                let want = x.chunks(cols).map(|row| reference::argmax(row) as u32).collect();
+                Ok(Outcome::integers(got, want, 0))
+            });
+        }
+    }
+    // More rows than one dimension of a dispatch holds.
+    table.add("", "[65600, 5] folded", Tolerance::Exact, |gpu| {
+        let x = logits(65_600, 5, 1.0);
+        let got = run(gpu, Kernel::Argmax, 5, &x, None, None)?;
+        let want = x.chunks(5).map(|row| reference::argmax(row) as u32).collect();
+        Ok(Outcome::integers(got, want, 0))
+    });
+}

@@ -1,0 +1,151 @@
+//! Packed matrices: which formats at which shapes, decoding and embedding.
+
+use super::data::{Random, sequences, strided, token_rows, weights};
+use super::launch::{Launch, POISON};
+use super::{Outcome, Table, Tolerance};
+use crate::engine::{DeviceMatrix, Part};
+use crate::error::Result;
+use crate::format::{Base11Layout, Format, Packed, Scope};
+use crate::gpu::Gpu;
+use crate::reference;
+use crate::shader::{FormatVariant, Kernel, Tile, Variant};
+
+/// The catalog and what it leaves out: every device variant, groups of odd lengths, groups that fit `[rows, cols]`.
+pub(super) fn formats(rows: usize, cols: usize) -> Vec<Format> {
+    let mut all = Format::catalog();
+    all.extend([7, 5].map(|bits| Format::Int { bits, scope: Scope::Group(32) }));
+    all.push(Format::Int { bits: 5, scope: Scope::Row });
+    all.push(Format::Base11 { layout: Base11Layout::Two7, group: 64 });
+    all.extend([1, 5, 13].map(|group| Format::Base11 { layout: Base11Layout::Nine32, group }));
+    // Its group divides the matrix; 32 aligns with chunks, the others straddle them.
+    all.retain(|format| !matches!(format, Format::MxIntCuda { .. }));
+    let divides = |group: &u32| (rows * cols).is_multiple_of(*group as usize);
+    let cuda = |group| Format::MxIntCuda { group };
+    all.extend([32, 16].into_iter().filter(divides).map(cuda));
+    all.extend([5, 43, 7, 11, 37, 1].into_iter().filter(divides).take(1).map(cuda));
+    all
+}
+
+/// What a row of the report is called.
+pub(super) fn variant_name(format: Format, cols: usize) -> String {
+    let variant = FormatVariant::new(format, cols);
+    match variant {
+        FormatVariant::MxInt { per_element: true, .. } => format!("{} straddling", variant.name()),
+        _ => variant.name(),
+    }
+}
+
+pub(super) fn packed(format: Format, rows: usize, cols: usize, factor: f32) -> Result<Packed> {
+    let mut w = weights(rows, cols, rows * 1009 + cols);
+    w.iter_mut().for_each(|v| *v *= factor);
+    format.encode(&w, rows, cols)
+}
+
+fn matrix_params(matrix: &DeviceMatrix, part: &Part) -> Vec<(&'static str, u32)> {
+    vec![
+        ("rows", part.rows as u32),
+        ("cols", matrix.cols as u32),
+        ("row_words", matrix.row_words as u32),
+        ("groups_per_row", matrix.groups_per_row as u32),
+        ("group", u32::try_from(matrix.group).unwrap_or(u32::MAX)),
+    ]
+}
+
+/// Words that no encoder writes are still decoded alike: random codes, the scales of a real matrix.
+fn random_codes(format: Format, rows: usize, cols: usize) -> Result<Packed> {
+    let mut packed = packed(format, rows, cols, 1.0)?;
+    let mut random = Random::new((rows * cols) as u64);
+    packed.codes.fill_with(|| random.word());
+    Ok(packed)
+}
+
+pub(super) fn dequantize(table: &mut Table) {
+    let shapes = [(5, 37), (1, 1), (3, 5), (7, 11), (11, 13), (13, 172), (7, 128), (64, 192), (2, 300)];
+    for (rows, cols) in shapes {
+        for format in formats(rows, cols) {
+            for (label, factor) in [("", 1.0), (" tiny", 2e-38), (" subnormal", 3e-41)] {
+                let shape = format!("{format} [{rows}, {cols}]{label}");
+                table.add(variant_name(format, cols), shape, Tolerance::Exact, move |gpu| {
+                    decode(gpu, &packed(format, rows, cols, factor)?)
+                });
+            }
+            if format.has_integer_codes() {
+                let shape = format!("{format} [{rows}, {cols}] random codes");
+                table.add(variant_name(format, cols), shape, Tolerance::Exact, move |gpu| {
+                    decode(gpu, &random_codes(format, rows, cols)?)
+                });
+            }
+        }
+    }
+}
+
+fn decode(gpu: &Gpu, packed: &Packed) -> Result<Outcome> {
+    let matrix = DeviceMatrix::upload(gpu, "case", packed)?;
+    let stride = packed.cols.next_multiple_of(32);
+    let tile = Tile::elementwise();
+    let format = Some(FormatVariant::new(matrix.format, matrix.cols));
+    let variant = Variant { format, ..Variant::plain(Kernel::Dequantize, tile) };
+    let mut got = Vec::new();
+    for part in &matrix.parts {
+        let mut params = matrix_params(&matrix, part);
+        params.push(("y_stride", stride as u32));
+        let groups = ((part.rows * stride / 32) as u64).div_ceil(tile.workgroup.into());
+        let mut launch = Launch::new(gpu);
+        launch.output("y", part.rows * stride)?.dispatch(
+            &variant,
+            &[("codes", &part.codes), ("scales", &part.scales)],
+            &params,
+            groups,
+        )?;
+        got.extend(launch.single()?);
+    }
+    // The padding is part of the result: kernels multiply whole chunks.
+    Ok(Outcome::floats(got, strided(&packed.decode(), packed.cols, stride, 0), stride))
+}
+
+pub(super) fn embed(table: &mut Table) {
+    let (rows, tokens) = (75, 9);
+    for cols in [37, 172, 64] {
+        for format in formats(rows, cols) {
+            for (source, name) in [(0, "id"), (1, "position")] {
+                if source == 1 && cols == 172 {
+                    continue;
+                }
+                let shape = format!("{format} [{rows}, {cols}] by {name}, {tokens} tokens");
+                table.add(variant_name(format, cols), shape, Tolerance::Exact, move |gpu| {
+                    look_up(gpu, &packed(format, rows, cols, 1.0)?, source)
+                });
+            }
+        }
+    }
+}
+
+fn look_up(gpu: &Gpu, packed: &Packed, source: u32) -> Result<Outcome> {
+    let matrix = DeviceMatrix::upload(gpu, "case", packed)?;
+    let cols = packed.cols;
+    let tokens = sequences(&[(3, 4), (0, 1), (rows_end(packed), 4)]);
+    let ids: Vec<usize> =
+        tokens.iter().map(|t| if source == 0 { t.id as usize % packed.rows } else { t.position as usize }).collect();
+    let mut device_tokens = token_rows(&tokens);
+    device_tokens.iter_mut().for_each(|t| t[0] %= packed.rows as u32);
+    let stride = cols.next_multiple_of(32);
+    let format = Some(FormatVariant::new(matrix.format, cols));
+    let variant = Variant { format, ..Variant::plain(Kernel::Embed, Tile::elementwise()) };
+    let variant = variant.constant("SOURCE", source);
+    let mut launch = Launch::new(gpu);
+    launch.input("tokens", &device_tokens)?.output("y", tokens.len() * stride)?;
+    for part in &matrix.parts {
+        let mut params = matrix_params(&matrix, part);
+        let m = tokens.len() as u32;
+        params.extend([("m", m), ("first_row", part.first_row as u32), ("y_stride", stride as u32)]);
+        let groups = ((tokens.len() * stride / 32) as u64).div_ceil(variant.tile.workgroup.into());
+        launch.dispatch(&variant, &[("codes", &part.codes), ("scales", &part.scales)], &params, groups)?;
+    }
+    let want = reference::embed(&packed.decode(), cols, ids);
+    Ok(Outcome::floats(launch.single()?, strided(&want, cols, stride, POISON), stride))
+}
+
+/// A first position that lets four tokens end at the last row of the table.
+fn rows_end(packed: &Packed) -> u32 {
+    packed.rows as u32 - 4
+}

@@ -1,0 +1,270 @@
+//! The case table: every kernel with its CPU reference, over shapes, formats and epilogues, each with a tolerance.
+//!
+//! `anybit verify`, the tests and the benchmarks read this one table. [`run`] executes cases on a device and
+//! compares them with [`reference`](crate::reference), which sums in f64; [`verify_model`] does the same for the
+//! nodes of a model. Outputs are poisoned before every run, guard words behind them are checked after it, and
+//! inputs are surrounded by NaN, so that stray loads and stores show on devices that run shaders unchecked.
+//!
+//! | result | tolerance |
+//! |---|---|
+//! | decoded weights, codes, gathered rows, maxima, i32 accumulators | [`Tolerance::Exact`] |
+//! | f32 results of one operation | NMSE [`ONE_OP`] against f64 |
+//! | activation codes | half a step and a few units in the last place |
+
+mod attention;
+mod compare;
+mod data;
+mod elementwise;
+mod launch;
+mod linear;
+mod loss;
+mod matrix;
+mod model;
+mod quantize;
+mod rows;
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::shader::Kernel;
+
+pub use compare::Tolerance;
+use compare::{Difference, Outcome, compare};
+pub use model::{ModelCheck, NodeResult, verify_model};
+
+/// NMSE allowed to one floating-point operation.
+pub const ONE_OP: f64 = 1e-12;
+
+type Check = Box<dyn Fn(&Gpu) -> Result<Outcome> + Send + Sync>;
+
+/// One run of one kernel.
+pub struct Case {
+    /// The kernel under test.
+    pub kernel: Kernel,
+    /// Format, function or part of the kernel; empty where there is only one.
+    pub variant: String,
+    /// Sizes and whatever else tells this case from its neighbours.
+    pub shape: String,
+    /// How far the result may be off.
+    pub tolerance: Tolerance,
+    /// Belongs to the smaller set that covers every kernel and format once.
+    pub cover: bool,
+    check: Check,
+}
+
+/// What came out of a [`Case`].
+#[derive(Clone, Debug, Serialize)]
+pub struct CaseResult {
+    /// Name of the kernel.
+    pub kernel: &'static str,
+    /// See [`Case::variant`].
+    pub variant: String,
+    /// See [`Case::shape`].
+    pub shape: String,
+    /// Largest `|got - want|`; infinite where one of them is not a number or nothing was stored.
+    pub max_error: f64,
+    /// Where the worst element is, what it is and what it should be; or the error that prevented the run.
+    pub at: Option<String>,
+    /// `sum (got - want)^2 / sum want^2`
+    pub nmse: f64,
+    /// How far the result might have been off.
+    pub tolerance: Tolerance,
+    /// Whether it was not.
+    pub pass: bool,
+}
+
+impl Case {
+    /// Runs it. A device error fails the case and says so in [`CaseResult::at`].
+    pub fn run(&self, gpu: &Gpu) -> CaseResult {
+        let difference = match (self.check)(gpu) {
+            Ok(outcome) => compare(&outcome, self.tolerance),
+            Err(error) => Difference {
+                max_error: f64::INFINITY,
+                at: Some(error.to_string()),
+                nmse: f64::INFINITY,
+                pass: false,
+            },
+        };
+        CaseResult {
+            kernel: self.kernel.row().name,
+            variant: self.variant.clone(),
+            shape: self.shape.clone(),
+            max_error: difference.max_error,
+            at: difference.at,
+            nmse: difference.nmse,
+            tolerance: self.tolerance,
+            pass: difference.pass,
+        }
+    }
+
+    /// `gemv<int4 group> [37, 172] x 3`
+    pub fn name(&self) -> String {
+        let (kernel, Self { variant, shape, .. }) = (self.kernel.row().name, self);
+        if variant.is_empty() { format!("{kernel} {shape}") } else { format!("{kernel}<{variant}> {shape}") }
+    }
+}
+
+/// Which cases to run.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only cases whose [`Case::name`] contains this (any case).
+    pub text: Option<String>,
+    /// Only the smaller set, see [`Case::cover`].
+    pub cover: bool,
+}
+
+impl Filter {
+    /// Whether `case` is to run.
+    pub fn accepts(&self, case: &Case) -> bool {
+        let named = |text: &String| case.name().to_lowercase().contains(&text.to_lowercase());
+        (case.cover || !self.cover) && self.text.as_ref().is_none_or(named)
+    }
+}
+
+/// Collects the cases of one kernel.
+pub(crate) struct Table {
+    kernel: Kernel,
+    cases: Vec<Case>,
+}
+
+impl Table {
+    /// Appends a case; the first one of every variant is part of the covering set.
+    fn add(
+        &mut self,
+        variant: impl Into<String>,
+        shape: impl Into<String>,
+        tolerance: Tolerance,
+        check: impl Fn(&Gpu) -> Result<Outcome> + Send + Sync + 'static,
+    ) {
+        let variant = variant.into();
+        let cover = !self.cases.iter().any(|c| c.variant == variant);
+        let (kernel, shape) = (self.kernel, shape.into());
+        self.cases.push(Case { kernel, variant, shape, tolerance, cover, check: Box::new(check) });
+    }
+
+    /// Makes the case appended last part of the covering set.
+    fn cover(&mut self) {
+        if let Some(case) = self.cases.last_mut() {
+            case.cover = true;
+        }
+    }
+}
+
+/// The reference of a kernel and the cases that compare them.
+struct Row {
+    /// Path below [`crate::reference`] or [`crate::format`].
+    reference: &'static str,
+    cases: fn(&mut Table),
+}
+
+/// Exhaustive: a kernel without its CPU reference does not compile.
+fn row(kernel: Kernel) -> Row {
+    let row = |reference, cases| Row { reference, cases };
+    match kernel {
+        Kernel::Dequantize => row("format::Packed::decode", matrix::dequantize),
+        Kernel::Embed => row("reference::embed", matrix::embed),
+        Kernel::Gemv | Kernel::Gemm => row("reference::linear", linear::float),
+        Kernel::GemvI8 | Kernel::GemmI8 => row("reference::linear_integer", linear::integer),
+        Kernel::Absmax => row("f32::abs, f32::max", quantize::absmax),
+        Kernel::Quantize => row("format::quantize_activations", quantize::quantize),
+        Kernel::DequantizeRows => row("reference::dequantize_activations", quantize::dequantize_rows),
+        Kernel::RmsNorm => row("reference::rms_norm", rows::rms_norm),
+        Kernel::LayerNorm => row("reference::layer_norm", rows::layer_norm),
+        Kernel::Softmax => row("reference::softmax", rows::softmax),
+        Kernel::Rope => row("reference::rope", attention::rope),
+        Kernel::KvWrite => row("copies", attention::kv_write),
+        Kernel::AttentionScores => row("reference::attention_scores", attention::scores),
+        Kernel::AttentionValues => row("reference::attention_values", attention::values),
+        Kernel::Attention => row("reference::attention", attention::fused),
+        Kernel::Activate => row("reference::activate", elementwise::activate),
+        Kernel::Add => row("reference::add", elementwise::add),
+        Kernel::Mul => row("reference::mul", elementwise::mul),
+        Kernel::AddBias => row("reference::add", elementwise::add_bias),
+        Kernel::GatherRows => row("reference::embed", elementwise::gather_rows),
+        Kernel::CrossEntropy => row("reference::cross_entropy", loss::cross_entropy),
+        Kernel::Kl => row("reference::kl_divergence", loss::kl),
+        Kernel::Argmax => row("reference::argmax", loss::argmax),
+    }
+}
+
+/// The CPU function a kernel is compared with.
+pub fn reference(kernel: Kernel) -> &'static str {
+    row(kernel).reference
+}
+
+/// All cases, kernel by kernel.
+pub fn all() -> Vec<Case> {
+    let cases_of = |kernel: Kernel| {
+        let mut table = Table { kernel, cases: Vec::new() };
+        (row(kernel).cases)(&mut table);
+        table.cases
+    };
+    Kernel::ALL.into_iter().flat_map(cases_of).collect()
+}
+
+/// Runs the cases that `filter` accepts; none stops the others. `progress` gets (done, total) after each.
+pub fn run(gpu: &Gpu, filter: &Filter, progress: &dyn Fn(usize, usize)) -> Vec<CaseResult> {
+    let cases: Vec<Case> = all().into_iter().filter(|case| filter.accepts(case)).collect();
+    let run = |(i, case): (usize, &Case)| {
+        let result = case.run(gpu);
+        progress(i + 1, cases.len());
+        result
+    };
+    cases.iter().enumerate().map(run).collect()
+}
+
+/// All results of one kernel and variant in one line.
+#[derive(Clone, Debug, Serialize)]
+pub struct Line {
+    /// Name of the kernel.
+    pub kernel: &'static str,
+    /// See [`Case::variant`].
+    pub variant: String,
+    /// How many cases.
+    pub cases: usize,
+    /// How many of them failed.
+    pub failed: usize,
+    /// Largest error of all cases.
+    pub max_error: f64,
+    /// Shape and place of the first failure, else of the largest error.
+    pub at: Option<String>,
+    /// Largest NMSE.
+    pub nmse: f64,
+    /// Tolerance of the first failure, else of the first case.
+    pub tolerance: Tolerance,
+}
+
+/// One [`Line`] per kernel and variant, in the order of the results.
+pub fn summary(results: &[CaseResult]) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
+    for r in results {
+        let at = r.at.as_ref().map(|at| format!("{} {at}", r.shape));
+        let known = lines.iter_mut().find(|l| (l.kernel, l.variant.as_str()) == (r.kernel, &r.variant));
+        let Some(line) = known else {
+            lines.push(Line {
+                kernel: r.kernel,
+                variant: r.variant.clone(),
+                cases: 1,
+                failed: usize::from(!r.pass),
+                max_error: r.max_error,
+                at,
+                nmse: r.nmse,
+                tolerance: r.tolerance,
+            });
+            continue;
+        };
+        let first_failure = !r.pass && line.failed == 0;
+        if first_failure || (line.failed == 0 && r.max_error > line.max_error) {
+            line.at = at;
+        }
+        if first_failure {
+            line.tolerance = r.tolerance;
+        }
+        line.cases += 1;
+        line.failed += usize::from(!r.pass);
+        line.max_error = line.max_error.max(r.max_error);
+        line.nmse = line.nmse.max(r.nmse);
+    }
+    lines
+}

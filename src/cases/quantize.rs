@@ -1,0 +1,177 @@
+//! Dynamic quantization of activations, per row and per sequence.
+
+use super::compare::to_words;
+use super::data::{sequences, strided, token_rows, values};
+use super::launch::{Launch, POISON, STRAY};
+use super::{Outcome, Table, Tolerance};
+use crate::error::Result;
+use crate::format::{ActivationFormat, ActivationScope, QuantizedActivations, quantize_activations};
+use crate::gpu::Gpu;
+use crate::graph::{Batch, Token};
+use crate::reference;
+use crate::shader::{Kernel, Tile, Variant};
+
+/// Sequences as (first position, tokens), and columns.
+const SHAPES: [(&[(u32, u32)], usize); 6] = [
+    (&[(0, 3), (5, 1), (2, 4)], 37),
+    (&[(0, 1)], 1),
+    (&[(0, 5)], 7),
+    (&[(3, 1), (0, 2)], 172),
+    (&[(0, 40), (0, 25)], 64),
+    (&[(0, 133), (7, 2)], 130),
+];
+
+fn rows(parts: &[(u32, u32)]) -> usize {
+    parts.iter().map(|p| p.1 as usize).sum()
+}
+
+/// Rows of very different magnitudes, one of zeros, and values at ties of int8.
+fn activations(rows: usize, cols: usize) -> Vec<f32> {
+    let mut x = values(rows * cols, rows + cols);
+    for (row, x) in x.chunks_mut(cols).enumerate() {
+        let factor = [1.0, 1e-3, 50.0, 0.0, 1e20, 1e-20][row % 6];
+        x.iter_mut().for_each(|v| *v *= factor);
+        if row % 6 == 0 {
+            x.iter_mut().step_by(2).for_each(|v| *v = (*v * 8.0).round() + 0.5);
+            x[0] = 127.0;
+        }
+    }
+    x
+}
+
+pub(super) fn absmax(table: &mut Table) {
+    let mut shapes: Vec<(usize, usize, &str)> = SHAPES.iter().map(|(p, cols)| (rows(p), *cols, "")).collect();
+    shapes.push((65_600, 3, " folded"));
+    for (rows, cols, label) in shapes {
+        table.add("", format!("[{rows}, {cols}]{label}"), Tolerance::Exact, move |gpu| {
+            let x = activations(rows, cols);
+            let mut launch = Launch::new(gpu);
+            launch.input("x", &strided(&x, cols, cols + 3, STRAY))?.output("maxima", rows)?;
+            let params = [("m", rows as u32), ("cols", cols as u32), ("x_stride", cols as u32 + 3)];
+            let got = launch.rowwise(Kernel::Absmax, &params, rows)?.single()?;
+            let max = |row: &[f32]| row.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            let want: Vec<f32> = x.chunks(cols).map(max).collect();
+            Ok(Outcome::floats(got, to_words(&want), 0))
+        });
+    }
+}
+
+/// What the quantize kernel gives: packed codes `[rows, words]` and a scale per row.
+fn on_device(
+    gpu: &Gpu,
+    x: &[f32],
+    cols: usize,
+    tokens: &[Token],
+    format: ActivationFormat,
+) -> Result<(Vec<u32>, Vec<f32>)> {
+    let rows = tokens.len();
+    let words = cols.next_multiple_of(32) / 4;
+    let maxima: Vec<f32> =
+        x.chunks(cols).map(|row| row.iter().fold(0.0f32, |m, v| m.max(v.abs()))).collect();
+    let mut launch = Launch::new(gpu);
+    launch
+        .input("x", &strided(x, cols, cols + 3, STRAY))?
+        .input("maxima", &maxima)?
+        .input("tokens", &token_rows(tokens))?
+        .output("y", rows * words)?
+        .output("x_scale", rows)?;
+    let params = [
+        ("m", rows as u32),
+        ("cols", cols as u32),
+        ("x_stride", cols as u32 + 3),
+        ("y_stride", words as u32),
+        ("q_max", (1 << (format.bits - 1)) - 1),
+    ];
+    let variant = Variant::plain(Kernel::Quantize, Tile::reduction(gpu.class()))
+        .constant("PER_TENSOR", u32::from(format.scope == ActivationScope::Tensor));
+    let mut out = launch.dispatch(&variant, &[], &params, rows as u64)?.finish()?;
+    let scales = out.remove(1).into_iter().map(f32::from_bits).collect();
+    Ok((out.remove(0), scales))
+}
+
+pub(super) fn quantize(table: &mut Table) {
+    for (scope, name) in [(ActivationScope::Tensor, "tensor"), (ActivationScope::Row, "row")] {
+        for (parts, cols) in SHAPES {
+            for bits in [8, 4, 2] {
+                let format = ActivationFormat { bits, scope };
+                let tokens = sequences(parts);
+                let shape = format!("int{bits} [{}, {cols}], {} sequences", tokens.len(), parts.len());
+                // Division is accurate to 2.5 units in the last place (WGSL 15.7.4), the scale is one of two.
+                let close = Tolerance::Close { absolute: 0.0, relative: 3.0 / f64::from(1 << 23) };
+                let scale_tokens = tokens.clone();
+                table.add(format!("{name} scales"), &shape, close, move |gpu| {
+                    let x = activations(scale_tokens.len(), cols);
+                    let (_, got) = on_device(gpu, &x, cols, &scale_tokens, format)?;
+                    let want = expected(&x, cols, &scale_tokens, format);
+                    Ok(Outcome::dense(&got, &want.scales, 0))
+                });
+                // 2.5 units in the last place of the largest quotient, 127.
+                let close = Tolerance::Close { absolute: 2e-5, relative: 0.0 };
+                table.add(format!("{name} codes"), &shape, close, move |gpu| {
+                    let x = activations(tokens.len(), cols);
+                    let (words, scales) = on_device(gpu, &x, cols, &tokens, format)?;
+                    let want = expected(&x, cols, &tokens, format);
+                    Ok(excess(&words, &scales, &x, cols, &want))
+                });
+            }
+        }
+    }
+}
+
+fn expected(x: &[f32], cols: usize, tokens: &[Token], format: ActivationFormat) -> QuantizedActivations {
+    let batch = Batch { tokens: tokens.to_vec(), outputs: Vec::new() };
+    quantize_activations(x, cols, &batch.spans(), format)
+}
+
+/// How far each quotient x / scale lies beyond half a step from its code: 0 for correct rounding, and at a tie
+/// for either neighbour. A code more than one away from the reference's, or a padding code, counts as 1000.
+fn excess(words: &[u32], scales: &[f32], x: &[f32], cols: usize, want: &QuantizedActivations) -> Outcome {
+    let stride = cols.next_multiple_of(32);
+    let codes: &[i8] = bytemuck::cast_slice(words);
+    let of = |i: usize| {
+        let (row, k, code) = (i / stride, i % stride, i32::from(codes[i]));
+        if words[i / 4] == POISON {
+            return f32::from_bits(POISON);
+        }
+        if k >= cols {
+            return if code == 0 { 0.0 } else { 1000.0 };
+        }
+        let truth = i32::from(want.codes[row * cols + k]);
+        let quotient = f64::from(x[row * cols + k]) / f64::from(scales[row]);
+        if (code - truth).abs() > 1 {
+            return 1000.0;
+        }
+        ((quotient - f64::from(code)).abs() - 0.5).max(0.0) as f32
+    };
+    let got: Vec<f32> = (0..codes.len()).map(of).collect();
+    Outcome::dense(&got, &vec![0.0; got.len()], stride)
+}
+
+pub(super) fn dequantize_rows(table: &mut Table) {
+    for (parts, cols) in SHAPES {
+        let rows = rows(parts);
+        table.add("", format!("[{rows}, {cols}]"), Tolerance::Exact, move |gpu| {
+            let format = ActivationFormat { bits: 8, scope: ActivationScope::Row };
+            let mut x = values(rows * cols, 21);
+            x.iter_mut().enumerate().for_each(|(i, v)| *v *= 1.0 + (i / cols) as f32);
+            let q = expected(&x, cols, &sequences(parts), format);
+            let (x_stride, y_stride) = (cols.next_multiple_of(32) / 4, cols + 5);
+            let mut codes = vec![0i8; rows * x_stride * 4];
+            for (to, from) in codes.chunks_mut(x_stride * 4).zip(q.codes.chunks(cols)) {
+                to[..cols].copy_from_slice(from);
+            }
+            let mut launch = Launch::new(gpu);
+            launch.input("x", &codes)?.input("x_scale", &q.scales)?.output("y", rows * y_stride)?;
+            let params = [
+                ("m", rows as u32),
+                ("cols", cols as u32),
+                ("x_stride", x_stride as u32),
+                ("y_stride", y_stride as u32),
+            ];
+            let variant = Variant::plain(Kernel::DequantizeRows, Tile::elementwise());
+            let got = launch.elementwise(&variant, &params, rows * x_stride)?.single()?;
+            let want = reference::dequantize_activations(&q, cols);
+            Ok(Outcome::floats(got, strided(&want, cols, y_stride, POISON), y_stride))
+        });
+    }
+}

@@ -1,0 +1,99 @@
+//! Norms and softmax: kernels with one workgroup per row that give a row.
+
+use super::data::{strided, values};
+use super::launch::{Launch, POISON, STRAY};
+use super::{ONE_OP, Outcome, Table, Tolerance};
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::reference;
+use crate::shader::Kernel;
+
+/// (rows, columns): fewer, as many and more columns than a workgroup has invocations.
+const SHAPES: [(usize, usize); 7] = [(3, 172), (1, 1), (5, 7), (7, 37), (2, 128), (65, 129), (3, 1000)];
+
+const EPS: f32 = 1e-5;
+
+/// Runs `kernel` over the rows of `x` with stray values between them.
+fn run(
+    gpu: &Gpu,
+    kernel: Kernel,
+    cols: usize,
+    x: &[f32],
+    vectors: &[(&'static str, &[f32])],
+    want: &[f32],
+) -> Result<Outcome> {
+    let (rows, x_stride, y_stride) = (x.len() / cols, cols + 3, cols + 5);
+    let mut launch = Launch::new(gpu);
+    launch.input("x", &strided(x, cols, x_stride, STRAY))?;
+    for (name, vector) in vectors {
+        launch.input(name, vector)?;
+    }
+    launch.output("y", rows * y_stride)?;
+    let params = [
+        ("m", rows as u32),
+        ("cols", cols as u32),
+        ("x_stride", x_stride as u32),
+        ("y_stride", y_stride as u32),
+        ("eps", EPS.to_bits()),
+    ];
+    let got = launch.rowwise(kernel, &params, rows)?.single()?;
+    Ok(Outcome::floats(got, strided(want, cols, y_stride, POISON), y_stride))
+}
+
+/// What a norm may be given: (name, factor, offset).
+const INPUTS: [(&str, f32, f32); 4] =
+    [("", 1.0, 0.0), (", tiny", 1e-4, 0.0), (", large", 1e6, 0.0), (", zeros", 0.0, 0.0)];
+
+fn inputs(rows: usize, cols: usize, factor: f32, offset: f32) -> Vec<f32> {
+    let mut x = values(rows * cols, rows + cols);
+    x.iter_mut().for_each(|v| *v = *v * factor + offset);
+    x
+}
+
+pub(super) fn rms_norm(table: &mut Table) {
+    for (rows, cols) in SHAPES {
+        for (name, factor, offset) in INPUTS {
+            table.add("", format!("[{rows}, {cols}]{name}"), Tolerance::Nmse(ONE_OP), move |gpu| {
+                let (x, weight) = (inputs(rows, cols, factor, offset), values(cols, 5));
+                let want = reference::rms_norm(&x, &weight, EPS);
+                run(gpu, Kernel::RmsNorm, cols, &x, &[("weight", &weight)], &want)
+            });
+        }
+    }
+}
+
+pub(super) fn layer_norm(table: &mut Table) {
+    for (rows, cols) in SHAPES {
+        for (name, factor, offset) in INPUTS {
+            let shape = format!("[{rows}, {cols}]{name}");
+            table.add("", shape, Tolerance::Nmse(ONE_OP), move |gpu| normalize(gpu, rows, cols, factor, offset));
+        }
+    }
+    // The mean has an error of a few 2^-24 of itself, which is ten times as much of the spread.
+    let shape = "[3, 172], mean ten times the spread";
+    table.add("", shape, Tolerance::Nmse(100.0 * ONE_OP), |gpu| normalize(gpu, 3, 172, 1.0, 10.0));
+}
+
+fn normalize(gpu: &Gpu, rows: usize, cols: usize, factor: f32, offset: f32) -> Result<Outcome> {
+    let (x, weight, bias) = (inputs(rows, cols, factor, offset), values(cols, 5), values(cols, 6));
+    let want = reference::layer_norm(&x, &weight, &bias, EPS);
+    run(gpu, Kernel::LayerNorm, cols, &x, &[("weight", &weight), ("bias", &bias)], &want)
+}
+
+pub(super) fn softmax(table: &mut Table) {
+    for (rows, cols) in SHAPES {
+        for (name, factor, offset) in [("", 2.0, 0.0), (", far from 0", 20.0, -300.0), (", equal", 0.0, 3e38)] {
+            table.add("", format!("[{rows}, {cols}]{name}"), Tolerance::Nmse(ONE_OP), move |gpu| {
+                let x = inputs(rows, cols, factor, offset);
+                run(gpu, Kernel::Softmax, cols, &x, &[], &reference::softmax(&x, cols))
+            });
+        }
+    }
+    table.add("", "[4, 300], causal mask", Tolerance::Nmse(ONE_OP), |gpu| {
+        let mut x = inputs(4, 300, 3.0, 0.0);
+        for (row, seen) in [(0, 1), (1, 2), (2, 150), (3, 299)] {
+            x[row * 300 + seen..(row + 1) * 300].fill(-3.0e38);
+        }
+        run(gpu, Kernel::Softmax, 300, &x, &[], &reference::softmax(&x, 300))
+    });
+}
