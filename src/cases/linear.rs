@@ -109,8 +109,7 @@ impl Product {
         let w = self.weights()?;
         let matrix = DeviceMatrix::upload(gpu, "case", &w)?;
         let (x, bias, residual) = (self.x(), self.bias(), self.residual());
-        let product =
-            MatMul { matrix: &matrix, m: self.m, epilogue: self.epilogue, naive: self.naive };
+        let product = MatMul { matrix: &matrix, m: self.m, epilogue: self.epilogue, naive: self.naive };
         let got = product.run(gpu, &x, bias.as_deref(), residual.as_deref())?;
         let sums = reference::linear(&x, self.m, &w.decode(), self.cols, bias.as_deref());
         Ok(Outcome::dense(&got, &self.end(sums), self.rows))
@@ -197,11 +196,15 @@ fn products(table: &mut Table, integer: bool, mut each: impl FnMut(&mut Table, P
 }
 
 fn has_all_partitions(format: Format) -> bool {
-    matches!(format, Format::F32 | Format::Int { bits: 4, .. } | Format::MxInt { bits: 6 } | Format::Base11 { .. })
+    matches!(
+        format,
+        Format::F32 | Format::Int { bits: 4, .. } | Format::MxInt { bits: 6 } | Format::Base11 { .. }
+    )
 }
 
 fn with_epilogues(table: &mut Table, integer: bool, mut each: impl FnMut(&mut Table, Product)) {
-    let formats = [Format::Int { bits: 4, scope: Scope::Group(32) }, Format::Int { bits: 8, scope: Scope::Row }];
+    let formats =
+        [Format::Int { bits: 4, scope: Scope::Group(32) }, Format::Int { bits: 8, scope: Scope::Row }];
     for (m, rows, cols) in [(1, 37, 172), (9, 70, 45)] {
         if kernel(m, integer) != table.kernel {
             continue;

@@ -124,8 +124,10 @@ fn look_up(gpu: &Gpu, packed: &Packed, source: u32) -> Result<Outcome> {
     let matrix = DeviceMatrix::upload(gpu, "case", packed)?;
     let cols = packed.cols;
     let tokens = sequences(&[(3, 4), (0, 1), (rows_end(packed), 4)]);
-    let ids: Vec<usize> =
-        tokens.iter().map(|t| if source == 0 { t.id as usize % packed.rows } else { t.position as usize }).collect();
+    let ids: Vec<usize> = tokens
+        .iter()
+        .map(|t| if source == 0 { t.id as usize % packed.rows } else { t.position as usize })
+        .collect();
     let mut device_tokens = token_rows(&tokens);
     device_tokens.iter_mut().for_each(|t| t[0] %= packed.rows as u32);
     let stride = cols.next_multiple_of(32);

@@ -141,7 +141,8 @@ fn print(mode: &Mode) {
             "kernel<format>", "cases", "max error", "NMSE", "tolerance"
         );
         for line in &lines {
-            let verdict = if line.failed == 0 { "pass".to_string() } else { format!("FAIL ({})", line.failed) };
+            let verdict =
+                if line.failed == 0 { "pass".to_string() } else { format!("FAIL ({})", line.failed) };
             println!(
                 "{:width$} {:>5} {:>10.2e} {:>8.0e}  {:<18} {verdict}",
                 label(line),
@@ -190,5 +191,9 @@ fn print_nodes(name: &str, nodes: &[&NodeResult]) {
 
 /// `gemv<int4 group>`
 fn label(line: &Line) -> String {
-    if line.variant.is_empty() { line.kernel.to_string() } else { format!("{}<{}>", line.kernel, line.variant) }
+    if line.variant.is_empty() {
+        line.kernel.to_string()
+    } else {
+        format!("{}<{}>", line.kernel, line.variant)
+    }
 }
