@@ -76,6 +76,11 @@ impl FormatVariant {
         }
     }
 
+    /// Whether chunks straddle groups, so that every element looks its scale up.
+    pub fn scale_per_element(self) -> bool {
+        matches!(self.kind, Kind::MxInt { per_element: true, .. } | Kind::Radix9In32 { aligned: false })
+    }
+
     /// Whether one i32 sum may run over all of K.
     pub fn row_scale(self) -> bool {
         matches!(self.kind, Kind::Int { row_scale: true, .. })
