@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
                        "scale_overflows": t.scale_overflows})
             })
             .collect();
-        let json = json!({"input": args.file, "output": args.output, "device": on,
+        let json = json!({"input": args.file.display().to_string(), "output": args.output.display().to_string(), "device": on,
                           "backend": if gpu.is_some() { "gpu" } else { "reference" },
                           "bytes_before": before, "file_bytes": report.file_bytes, "tensors": tensors});
         writeln!(out, "{json}")?;

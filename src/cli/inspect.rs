@@ -235,16 +235,16 @@ fn lines(memory: &MemoryReport, all: bool) -> Vec<Line<'_>> {
 fn table(out: &mut impl std::io::Write, memory: &MemoryReport, all: bool) -> std::io::Result<()> {
     let head = ["tensor", "count", "shape", "format", "codes", "scales", "padding", "bytes", "bits/weight"];
     let mut rows: Vec<[String; 9]> = vec![head.map(str::to_owned)];
-    let kib = |bits: u64| if bits % 8 == 0 { bytes(bits / 8) } else { format!("{bits} bit") };
+    let size = |bits: u64| if bits.is_multiple_of(8) { bytes(bits / 8) } else { format!("{bits} bit") };
     for Line { name, first: t, count } in lines(memory, all) {
         rows.push([
             name,
             count.to_string(),
             format!("{} x {}", t.rows, t.cols),
             t.spec.clone(),
-            kib(t.code_bits * count),
-            kib(t.scale_bits * count),
-            kib(t.padding_bits * count),
+            size(t.code_bits * count),
+            size(t.scale_bits * count),
+            size(t.padding_bits * count),
             bytes(t.bytes * count),
             format!("{:.4}", t.bits_per_weight()),
         ]);
@@ -255,9 +255,9 @@ fn table(out: &mut impl std::io::Write, memory: &MemoryReport, all: bool) -> std
         memory.tensors.len().to_string(),
         format!("{} weights", sum(&|t| t.weights())),
         format!("{} in f32", bytes(memory.f32_bytes)),
-        kib(sum(&|t| t.code_bits)),
-        kib(sum(&|t| t.scale_bits)),
-        kib(sum(&|t| t.padding_bits)),
+        size(sum(&|t| t.code_bits)),
+        size(sum(&|t| t.scale_bits)),
+        size(sum(&|t| t.padding_bits)),
         bytes(memory.bytes),
         format!("{:.4}", memory.model_bits_per_weight),
     ]);

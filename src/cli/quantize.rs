@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anybit::Error;
 use anybit::format::Spec;
 use anybit::graph::{closest_names, matches_pattern};
-use anybit::model::{Matrix, Model, Progress, Reader, Report, matrices, quantize_file, quantize_model};
+use anybit::model::{Matrix, Progress, Reader, Report, matrices, quantize_file, quantize_model};
 use anyhow::{Context as _, Result, bail};
 use clap::ArgGroup;
 use serde_json::{Value, json};
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
                        "scale_overflows": t.scale_overflows})
             })
             .collect();
-        let json = json!({"input": input, "output": args.output, "file_bytes": report.file_bytes,
+        let json = json!({"input": input, "output": args.output.display().to_string(), "file_bytes": report.file_bytes,
                           "formats": formats.iter().map(Row::json).collect::<Vec<_>>(), "tensors": tensors,
                           "warnings": warnings});
         writeln!(out, "{json}")?;

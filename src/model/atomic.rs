@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 /// A file under construction: it lives beside its destination under a temporary name and takes its
-/// place in [`AtomicFile::finish`]; dropped before that, it leaves nothing behind.
+/// place in [`AtomicFile::finish`]; dropped before that, it leaves nothing behind. A killed process leaves the
+/// temporary file, `.anybit-` and six characters, and never a part of one under the destination's name.
 #[derive(Debug)]
 pub struct AtomicFile {
     buffer: BufWriter<NamedTempFile>,
