@@ -10,7 +10,8 @@ fn codes_at(row: u32, chunk: u32) -> Codes {
     var c: Codes;
     for (var i = 0u; i < 8u; i++) {
         // A shift by 32 is undefined: the second half is shifted in two steps.
-        c.q[i] = unpack4xI8((words[i] >> shift) | ((words[i + 1u] << (31u - shift)) << 1u));
+        let q = unpack4xI8((words[i] >> shift) | ((words[i + 1u] << (31u - shift)) << 1u));
+        c.q[i] = select(q, vec4<i32>(), q == vec4<i32>(-128));  // no encoder writes -128; its source decodes 0
     }
     return c;
 }

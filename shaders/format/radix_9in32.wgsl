@@ -90,7 +90,8 @@ fn scattered_bits(row: u32, chunk: u32) -> Bits {
     var b: Bits;
     for (var i = 0u; i < 8u; i++) {
         for (var e = 0u; e < 4u; e++) {
-            let k = chunk * CHUNK + 4u * i + e;
+            // Past the end the last weight again: the next row's scale may not be finite.
+            let k = min(chunk * CHUNK + 4u * i + e, params.cols - 1u);
             let group = k / params.group;
             let position = k - group * params.group;
             let info = scales[row * params.groups_per_row + group];

@@ -1,5 +1,5 @@
 // kl: y[row] = KL(softmax(x) || softmax(z)) in nats. Partition: one workgroup per row.
-// With d = x - z, p = softmax(x) and c = sum p d, KL = log(1 + sum p g(c - d)), g(u) = exp(u) - 1 - u:
+// With d = x - z (exact where the logits are close), p = softmax(x) and c = sum p d, KL = log(1 + sum p g(c - d)), g(u) = exp(u) - 1 - u:
 // every term is >= 0, so small divergences keep their digits; where exp would overflow, the plain formula.
 fn remainder(u: f32) -> f32 {
     if abs(u) < 0.25 {
@@ -33,7 +33,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         let e = exp(x[first + k] - largest);
         sum += e;
         sum_z += exp(z[other + k] - largest_z);
-        weighted += e * ((x[first + k] - largest) - (z[other + k] - largest_z));
+        weighted += e * (x[first + k] - z[other + k]);
     }
     sum = workgroup_sum(sum, lane);
     sum_z = workgroup_sum(sum_z, lane);
@@ -41,13 +41,14 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     var total = 0.0;
     var widest = -3.4e38;
     for (var k = lane; k < params.cols; k += WORKGROUP) {
-        let u = centre - ((x[first + k] - largest) - (z[other + k] - largest_z));
+        let u = centre - (x[first + k] - z[other + k]);
         widest = max(widest, u);
         total += exp(x[first + k] - largest) * remainder(min(u, 30.0));
     }
     total = workgroup_sum(total, lane) / sum;
     widest = workgroup_max(widest, lane);
     if lane == 0u {
-        y[row] = select(log1p(total), centre + log(sum_z) - log(sum), widest > 30.0);
+        let plain = centre - (largest - largest_z) + log(sum_z) - log(sum);
+        y[row] = select(log1p(total), plain, widest > 30.0);
     }
 }

@@ -24,7 +24,7 @@ struct Setting {
 }
 
 /// Several sequences of different lengths, prefill and decode, positions beyond a workgroup, grouped heads.
-const SETTINGS: [Setting; 8] = [
+const SETTINGS: [Setting; 9] = [
     Setting { heads: 4, kv_heads: 2, head_dim: 8, context: 40, parts: &[(0, 5), (11, 1), (3, 3)] },
     Setting { heads: 4, kv_heads: 4, head_dim: 32, context: 300, parts: &[(299, 1), (0, 1), (126, 3)] },
     Setting { heads: 6, kv_heads: 2, head_dim: 80, context: 70, parts: &[(30, 4), (64, 1)] },
@@ -32,6 +32,7 @@ const SETTINGS: [Setting; 8] = [
     Setting { heads: 1, kv_heads: 1, head_dim: 8, context: 1, parts: &[(0, 1)] },
     Setting { heads: 8, kv_heads: 1, head_dim: 8, context: 520, parts: &[(255, 3), (510, 2), (127, 1)] },
     Setting { heads: 2, kv_heads: 2, head_dim: 32, context: 140, parts: &[(0, 131)] },
+    Setting { heads: 4, kv_heads: 2, head_dim: 10, context: 30, parts: &[(2, 3), (25, 1)] },
     Setting { heads: 5, kv_heads: 5, head_dim: 8, context: 9, parts: &[(1, 2), (0, 9), (8, 1), (4, 4)] },
 ];
 
@@ -66,6 +67,11 @@ impl Setting {
             slot[(first + count) as usize * width..].fill(f32::from_bits(STRAY));
         }
         cache
+    }
+
+    /// The same cache as the device holds it: heads padded with zeros to whole vec4.
+    fn on_device(&self, cache: &[f32]) -> Vec<u32> {
+        strided(cache, self.head_dim, self.head_dim.next_multiple_of(4), 0)
     }
 
     fn params(&self, x_stride: usize, x_offset: usize, y_stride: usize) -> [(&'static str, u32); 10] {
@@ -159,26 +165,30 @@ pub(super) fn kv_write(table: &mut Table) {
         table.add("", setting.shape(), Tolerance::Exact, move |gpu| {
             let (tokens, width) = (setting.tokens(), setting.heads().kv_width());
             let x = data::values(tokens.len() * width, 51);
-            let (offset, stride) = (3, width + 7);
+            let (offset, x_stride, stride) = (3, width + 7, setting.head_dim.next_multiple_of(4));
             let mut launch = Launch::new(gpu);
             launch
-                .input("x", &shifted(&x, width, offset, stride))?
+                .input("x", &shifted(&x, width, offset, x_stride))?
                 .input("tokens", &token_rows(&tokens))?
-                .output("cache", setting.parts.len() * setting.context * width)?;
+                .output("cache", setting.parts.len() * setting.context * setting.kv_heads * stride)?;
             let params = [
                 ("m", tokens.len() as u32),
                 ("width", width as u32),
+                ("head_dim", setting.head_dim as u32),
                 ("context", setting.context as u32),
-                ("x_stride", stride as u32),
+                ("x_stride", x_stride as u32),
                 ("x_offset", offset as u32),
             ];
             let got = launch.elementwise(&flat(Kernel::KvWrite), &params, x.len())?.single()?;
             let mut want = vec![POISON; got.len()];
             for (token, row) in tokens.iter().zip(x.chunks(width)) {
-                let at = (token.sequence as usize * setting.context + token.position as usize) * width;
-                want[at..at + width].iter_mut().zip(row).for_each(|(w, v)| *w = v.to_bits());
+                let slot = token.sequence as usize * setting.context + token.position as usize;
+                let heads = want.chunks_mut(stride).skip(slot * setting.kv_heads);
+                for (to, head) in heads.zip(row.chunks(setting.head_dim)) {
+                    to.iter_mut().zip(head).for_each(|(to, v)| *to = v.to_bits());
+                }
             }
-            Ok(Outcome::floats(got, want, width))
+            Ok(Outcome::floats(got, want, setting.kv_heads * stride))
         });
     }
 }
@@ -195,7 +205,7 @@ pub(super) fn scores(table: &mut Table) {
             launch
                 .input("x", &shifted(&q, width, offset, stride))?
                 .input("tokens", &token_rows(&tokens))?
-                .input("k_cache", &keys)?
+                .input("k_cache", &setting.on_device(&keys))?
                 .output("scores", elements)?;
             let params = setting.params(stride, offset, 0);
             let got = launch.elementwise(&flat(Kernel::AttentionScores), &params, elements)?.single()?;
@@ -213,7 +223,7 @@ fn values_pass(setting: Setting, gpu: &Gpu) -> Result<Outcome> {
     launch
         .input("scores", &weights)?
         .input("tokens", &token_rows(&tokens))?
-        .input("v_cache", &cache)?
+        .input("v_cache", &setting.on_device(&cache))?
         .output("y", tokens.len() * y_stride)?;
     let params = setting.params(0, 0, y_stride);
     let got = launch.elementwise(&flat(Kernel::AttentionValues), &params, tokens.len() * width)?.single()?;
@@ -245,10 +255,10 @@ pub(super) fn fused(table: &mut Table) {
             launch
                 .input("x", &shifted(&q, width, offset, x_stride))?
                 .input("tokens", &token_rows(&tokens))?
-                .input("k_cache", &keys)?
-                .input("v_cache", &cache)?
+                .input("k_cache", &setting.on_device(&keys))?
+                .input("v_cache", &setting.on_device(&cache))?
                 .output("y", tokens.len() * y_stride)?;
-            let variant = Variant::plain(Kernel::Attention, Tile::reduction(gpu.class()))
+            let variant = Variant::plain(Kernel::Attention, Tile::attention(gpu.class()))
                 .constant("HEAD_DIM", setting.head_dim as u32);
             let params = setting.params(x_stride, offset, y_stride);
             let groups = (tokens.len() * setting.heads) as u64;

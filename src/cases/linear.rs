@@ -1,8 +1,9 @@
-//! Linear layers: every format through GEMV and GEMM, in floating point and in integer codes, fused and naive.
+//! Linear layers: every format through every matrix kernel, in floating point and in integer codes, and as the
+//! engine picks the kernel, fused and naive.
 
-use super::compare::to_words;
-use super::data::values;
-use super::matrix::{formats, packed, variant_name};
+use super::data::{strided, values};
+use super::launch::{Launch, POISON, STRAY};
+use super::matrix::{formats, matrix_params, packed, variant_name};
 use super::{ONE_OP, Outcome, Table, Tolerance};
 use crate::engine::{DeviceMatrix, MatMul};
 use crate::error::Result;
@@ -13,12 +14,13 @@ use crate::format::{
 use crate::gpu::Gpu;
 use crate::graph::Function;
 use crate::reference;
-use crate::shader::{Epilogue, FormatVariant, Kernel};
+use crate::shader::{Contract, Epilogue, FormatVariant, Kernel, Tile, Variant};
 
 /// (rows of x, rows of W, columns): one to nine tokens around the switch from GEMV to GEMM, matrices smaller and
-/// larger than a tile, K that is no multiple of a chunk or a group.
-const SHAPES: [(usize, usize, usize); 15] = [
+/// larger than a tile, K that is no multiple of a chunk or a group, and rows of whole vec4 words (512).
+const SHAPES: [(usize, usize, usize); 17] = [
     (1, 37, 172),
+    (1, 21, 512),
     (8, 37, 172),
     (1, 5, 7),
     (1, 130, 300),
@@ -30,30 +32,45 @@ const SHAPES: [(usize, usize, usize); 15] = [
     (6, 3, 5),
     (7, 37, 64),
     (9, 70, 172),
+    (11, 35, 512),
     (9, 5, 7),
     (12, 70, 64),
     (65, 130, 172),
 ];
 
-/// The kernel that a product of `m` tokens runs on.
-fn kernel(m: usize, integer: bool) -> Kernel {
-    match (m <= 8, integer) {
-        (true, false) => Kernel::Gemv,
-        (false, false) => Kernel::Gemm,
-        (true, true) => Kernel::GemvI8,
-        (false, true) => Kernel::GemmI8,
+/// Whether `kernel` is made for products of `m` tokens.
+fn serves(kernel: Kernel, m: usize) -> bool {
+    match kernel {
+        Kernel::Gemv | Kernel::GemvI8 => m <= 8,
+        Kernel::GemmDirect | Kernel::GemmI8Direct => m >= 2,
+        _ => m >= 9,
     }
+}
+
+/// The partition of `kernel` on this device.
+fn tile(gpu: &Gpu, kernel: Kernel, m: usize, cols: usize) -> Tile {
+    match kernel {
+        Kernel::Gemv | Kernel::GemvI8 => Tile::gemv(gpu.class(), m, cols),
+        Kernel::GemmDirect | Kernel::GemmI8Direct => Tile::direct(),
+        _ => Tile::gemm(),
+    }
+}
+
+/// The left operand.
+enum Operand<'a> {
+    Float(&'a [f32]),
+    Codes(&'a QuantizedActivations),
 }
 
 /// One product.
 #[derive(Clone, Copy)]
 struct Product {
+    kernel: Kernel,
     format: Format,
     m: usize,
     rows: usize,
     cols: usize,
     epilogue: Epilogue,
-    naive: bool,
 }
 
 impl Product {
@@ -66,9 +83,6 @@ impl Product {
             }
             Epilogue::Residual { bias: true } => text += " residual bias",
             other => text += &format!(" {}", other.name()),
-        }
-        if self.naive {
-            text += " naive";
         }
         text
     }
@@ -105,54 +119,122 @@ impl Product {
         quantize_activations(&self.x(), self.cols, &spans, format)
     }
 
+    /// Elements between rows of y.
+    fn stride(&self) -> usize {
+        self.rows + 3
+    }
+
+    /// Runs the kernel part by part: y, `stride` elements between its rows. Rows of x are padded with zeros to
+    /// whole chunks, as the kernels want them, and stray values follow.
+    fn dispatch(&self, gpu: &Gpu, w: &Packed, operand: Operand) -> Result<Vec<u32>> {
+        let matrix = DeviceMatrix::upload(gpu, "case", w)?;
+        let (stride, chunked) = (self.stride(), self.cols.next_multiple_of(32));
+        let mut launch = Launch::new(gpu);
+        let x_stride = match operand {
+            Operand::Float(x) => {
+                let padded: Vec<f32> = strided(x, self.cols, chunked, 0).into_iter().map(f32::from_bits).collect();
+                launch.input("x", &strided(&padded, chunked, chunked + 32, STRAY))?;
+                chunked + 32
+            }
+            Operand::Codes(q) => {
+                let mut codes = vec![0x55i8; self.m * (chunked + 32)];
+                for (to, from) in codes.chunks_mut(chunked + 32).zip(q.codes.chunks(self.cols)) {
+                    to[..chunked].fill(0);
+                    to[..self.cols].copy_from_slice(from);
+                }
+                launch.input("x", &codes)?.input("x_scale", &q.scales)?;
+                chunked / 4 + 8
+            }
+        };
+        if let Some(bias) = self.bias() {
+            launch.input("bias", &bias)?;
+        }
+        if let Some(residual) = self.residual() {
+            launch.input("residual", &strided(&residual, self.rows, stride, STRAY))?;
+        }
+        launch.output("y", self.m * stride)?;
+        let tile = tile(gpu, self.kernel, self.m, self.cols);
+        let variant = Variant {
+            format: Some(FormatVariant::new(self.format, self.cols)),
+            epilogue: Some(self.epilogue),
+            ..Variant::plain(self.kernel, tile)
+        };
+        for part in &matrix.parts {
+            let rows = part.rows as u64;
+            let groups = if matches!(self.kernel, Kernel::Gemv | Kernel::GemvI8) {
+                rows.div_ceil(u64::from(tile.workgroup / tile.lanes * tile.thread_n))
+            } else {
+                (self.m as u64).div_ceil(tile.tile_m.into()) * rows.div_ceil(tile.tile_n.into())
+            };
+            let mut params = matrix_params(&matrix, part);
+            params.extend([
+                ("m", self.m as u32),
+                ("x_stride", x_stride as u32),
+                ("y_stride", stride as u32),
+                ("y_offset", part.first_row as u32),
+            ]);
+            launch.dispatch(&variant, &[("codes", &part.codes), ("scales", &part.scales)], &params, groups)?;
+        }
+        launch.single()
+    }
+
+    /// `got` against `want` `[m, rows]`; what lies between the rows must not have been stored.
+    fn outcome(&self, got: Vec<u32>, want: &[f32]) -> Outcome {
+        Outcome::floats(got, strided(want, self.rows, self.stride(), POISON), self.stride())
+    }
+
     fn float(&self, gpu: &Gpu) -> Result<Outcome> {
-        let w = self.weights()?;
-        let matrix = DeviceMatrix::upload(gpu, "case", &w)?;
-        let (x, bias, residual) = (self.x(), self.bias(), self.residual());
-        let product = MatMul { matrix: &matrix, m: self.m, epilogue: self.epilogue, naive: self.naive };
-        let got = product.run(gpu, &x, bias.as_deref(), residual.as_deref())?;
-        let sums = reference::linear(&x, self.m, &w.decode(), self.cols, bias.as_deref());
-        Ok(Outcome::dense(&got, &self.end(sums), self.rows))
+        self.float_with(gpu, &self.weights()?)
+    }
+
+    fn float_with(&self, gpu: &Gpu, w: &Packed) -> Result<Outcome> {
+        let x = self.x();
+        let got = self.dispatch(gpu, w, Operand::Float(&x))?;
+        let sums = reference::linear(&x, self.m, &w.decode(), self.cols, self.bias().as_deref());
+        Ok(self.outcome(got, &self.end(sums)))
     }
 
     fn integer(&self, gpu: &Gpu, bits: u8) -> Result<Outcome> {
-        let w = self.weights()?;
-        let (q, bias, residual) = (self.quantized(bits), self.bias(), self.residual());
-        let got = self.run_integer(gpu, &w, &q, bias.as_deref(), residual.as_deref())?;
-        let sums = reference::linear_integer(&q, &w, bias.as_deref())?;
-        Ok(Outcome::dense(&got, &self.end(sums), self.rows))
-    }
-
-    fn run_integer(
-        &self,
-        gpu: &Gpu,
-        w: &Packed,
-        q: &QuantizedActivations,
-        bias: Option<&[f32]>,
-        residual: Option<&[f32]>,
-    ) -> Result<Vec<f32>> {
-        let matrix = DeviceMatrix::upload(gpu, "case", w)?;
-        let product = MatMul { matrix: &matrix, m: self.m, epilogue: self.epilogue, naive: false };
-        product.run_integer(gpu, &q.codes, &q.scales, bias, residual)
+        let (w, q) = (self.weights()?, self.quantized(bits));
+        let got = self.dispatch(gpu, &w, Operand::Codes(&q))?;
+        let sums = reference::linear_integer(&q, &w, self.bias().as_deref())?;
+        Ok(self.outcome(got, &self.end(sums)))
     }
 
     /// The i32 sums themselves, where one runs over all of K.
     fn accumulators(&self, gpu: &Gpu, w: &Packed, q: &QuantizedActivations) -> Result<Outcome> {
-        let got = self.run_integer(gpu, w, q, None, None)?;
-        let want = reference::integer_accumulators(q, w)?.into_iter().map(|v| v as u32).collect();
-        Ok(Outcome::integers(to_words(&got), want, self.rows))
+        let got = self.dispatch(gpu, w, Operand::Codes(q))?;
+        let mut want = vec![POISON; got.len()];
+        let sums = reference::integer_accumulators(q, w)?;
+        for (to, from) in want.chunks_mut(self.stride()).zip(sums.chunks(self.rows)) {
+            to.iter_mut().zip(from).for_each(|(to, &from)| *to = from as u32);
+        }
+        Ok(Outcome::integers(got, want, self.stride()))
     }
 
     /// With every scale set to 1 the sums of a grouped format are integers too, and exact below 2^24.
     fn unit_scales(&self, gpu: &Gpu) -> Result<Outcome> {
-        let mut w = self.weights()?;
+        let (mut w, mut q) = (self.weights()?, self.quantized(8));
         let Some(one) = unit_scale(self.format) else { return self.integer(gpu, 8) };
         w.scales.fill(one);
-        let mut q = self.quantized(8);
         q.scales.fill(1.0);
-        let got = self.run_integer(gpu, &w, &q, None, None)?;
+        let got = self.dispatch(gpu, &w, Operand::Codes(&q))?;
         let want: Vec<f32> = reference::integer_accumulators(&q, &w)?.into_iter().map(|v| v as f32).collect();
-        Ok(Outcome::dense(&got, &want, self.rows))
+        Ok(self.outcome(got, &want))
+    }
+
+    /// Through [`MatMul`]: the kernel and the grid that a plan would use.
+    fn engine(&self, gpu: &Gpu, naive: bool) -> Result<Outcome> {
+        let (w, x) = (self.weights()?, self.x());
+        let matrix = DeviceMatrix::upload(gpu, "case", &w)?;
+        let product = MatMul { matrix: &matrix, m: self.m, epilogue: self.epilogue, naive };
+        if self.kernel.row().contract == Contract::Integer {
+            let q = self.quantized(8);
+            let got = product.run_integer(gpu, &q.codes, &q.scales, None, None)?;
+            return Ok(Outcome::dense(&got, &reference::linear_integer(&q, &w, None)?, self.rows));
+        }
+        let got = product.run(gpu, &x, None, None)?;
+        Ok(Outcome::dense(&got, &reference::linear(&x, self.m, &w.decode(), self.cols, None), self.rows))
     }
 }
 
@@ -180,9 +262,10 @@ fn epilogues() -> Vec<Epilogue> {
 }
 
 /// Calls `each` with every product of the kernel under test.
-fn products(table: &mut Table, integer: bool, mut each: impl FnMut(&mut Table, Product)) {
+fn products(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
+    let kernel = table.kernel;
     for (m, rows, cols) in SHAPES {
-        if kernel(m, integer) != table.kernel {
+        if !serves(kernel, m) {
             continue;
         }
         for format in formats(rows, cols) {
@@ -190,67 +273,94 @@ fn products(table: &mut Table, integer: bool, mut each: impl FnMut(&mut Table, P
             if (2..=4).contains(&m) && !has_all_partitions(format) {
                 continue;
             }
-            each(table, Product { format, m, rows, cols, epilogue: Epilogue::Store, naive: false });
-        }
-    }
-}
-
-fn has_all_partitions(format: Format) -> bool {
-    matches!(
-        format,
-        Format::F32 | Format::Int { bits: 4, .. } | Format::MxInt { bits: 6 } | Format::Base11 { .. }
-    )
-}
-
-fn with_epilogues(table: &mut Table, integer: bool, mut each: impl FnMut(&mut Table, Product)) {
-    let formats =
-        [Format::Int { bits: 4, scope: Scope::Group(32) }, Format::Int { bits: 8, scope: Scope::Row }];
-    for (m, rows, cols) in [(1, 37, 172), (9, 70, 45)] {
-        if kernel(m, integer) != table.kernel {
-            continue;
-        }
-        for (i, format) in formats.into_iter().enumerate() {
-            for epilogue in epilogues() {
-                // A row scale ends its sums in its own function; that calls the same epilogue.
-                let simple = matches!(epilogue, Epilogue::Bias | Epilogue::Residual { bias: true });
-                if i == 0 || (integer && simple) {
-                    each(table, Product { format, m, rows, cols, epilogue, naive: false });
-                }
+            let integer = kernel.row().contract == Contract::Integer;
+            if integer && !FormatVariant::new(format, cols).has_chunk_codes() {
+                continue;
+            }
+            each(table, Product { kernel, format, m, rows, cols, epilogue: Epilogue::Store });
+            if cols == 512 {
+                table.cover();
             }
         }
     }
 }
 
+fn has_all_partitions(format: Format) -> bool {
+    let exotic = matches!(format, Format::Base11 { .. } | Format::MxInt { bits: 6 });
+    exotic || matches!(format, Format::F32 | Format::Int { bits: 4, .. })
+}
+
+fn with_epilogues(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
+    let kernel = table.kernel;
+    let integer = kernel.row().contract == Contract::Integer;
+    let formats = [Format::Int { bits: 4, scope: Scope::Group(32) }, Format::Int { bits: 8, scope: Scope::Row }];
+    let (m, rows, cols) = if serves(kernel, 1) { (1, 37, 172) } else { (9, 70, 45) };
+    for (i, format) in formats.into_iter().enumerate() {
+        for epilogue in epilogues() {
+            // A row scale ends its sums in its own function; that calls the same epilogue.
+            let simple = matches!(epilogue, Epilogue::Bias | Epilogue::Residual { bias: true });
+            if i == 0 || (integer && simple) {
+                each(table, Product { kernel, format, m, rows, cols, epilogue });
+            }
+        }
+    }
+}
+
+/// What a plan would run at every shape, for formats that stand for the others.
+fn picked_by_engine(table: &mut Table, naive: bool) {
+    let kernel = table.kernel;
+    if !serves(kernel, 1) {
+        return;
+    }
+    let formats =
+        [Format::Int { bits: 4, scope: Scope::Group(32) }, Format::Int { bits: 3, scope: Scope::Row }, Format::F16];
+    for (m, rows, cols) in SHAPES {
+        for format in formats {
+            if kernel == Kernel::GemvI8 && !format.has_integer_codes() {
+                continue;
+            }
+            let product = Product { kernel, format, m, rows, cols, epilogue: Epilogue::Store };
+            let name = if naive { "naive, as the engine picks" } else { "as the engine picks" };
+            let run = move |gpu: &Gpu| product.engine(gpu, naive);
+            table.add(name, product.shape(), Tolerance::Nmse(ONE_OP), run);
+        }
+    }
+}
+
+/// The groups of one row overflow f16 and decode to NaN, as upstream; the other rows must not notice.
+fn overflowing_row(table: &mut Table) {
+    let (kernel, m) = (table.kernel, if serves(table.kernel, 1) { 1 } else { 9 });
+    for group in [128, 13] {
+        let format = Format::Base11 { layout: Base11Layout::Nine32, group };
+        let product = Product { kernel, format, m, rows: 7, cols: 37, epilogue: Epilogue::Store };
+        let shape = format!("{}, one row overflows", product.shape());
+        table.add(variant_name(format, 37), shape, Tolerance::Nmse(ONE_OP), move |gpu| {
+            let mut w = values(7 * 37, 3);
+            w[3 * 37..4 * 37].iter_mut().for_each(|v| *v *= 1e6);
+            product.float_with(gpu, &format.encode(&w, 7, 37)?)
+        });
+    }
+}
+
 pub(super) fn float(table: &mut Table) {
-    products(table, false, |table, product| {
+    products(table, |table, product| {
         let variant = variant_name(product.format, product.cols);
         let run = move |gpu: &Gpu| product.float(gpu);
-        table.add(&variant, product.shape(), Tolerance::Nmse(ONE_OP), run);
-        if matches!((product.m, product.cols), (1 | 65, 172)) {
-            let naive = Product { naive: true, ..product };
-            table.add(&variant, naive.shape(), Tolerance::Nmse(ONE_OP), move |gpu| naive.float(gpu));
-        }
+        table.add(variant, product.shape(), Tolerance::Nmse(ONE_OP), run);
     });
-    with_epilogues(table, false, |table, product| {
+    overflowing_row(table);
+    with_epilogues(table, |table, product| {
         let variant = format!("{} epilogues", variant_name(product.format, product.cols));
         table.add(variant, product.shape(), Tolerance::Nmse(ONE_OP), move |gpu| product.float(gpu));
     });
+    picked_by_engine(table, false);
+    picked_by_engine(table, true);
 }
 
 pub(super) fn integer(table: &mut Table) {
-    products(table, true, |table, product| {
-        let device_format = FormatVariant::new(product.format, product.cols);
-        if !device_format.has_chunk_codes() {
-            return;
-        }
+    products(table, |table, product| {
         let variant = variant_name(product.format, product.cols);
-        let run = move |gpu: &Gpu| product.integer(gpu, 8);
-        table.add(&variant, format!("{}, int8 x", product.shape()), Tolerance::Nmse(ONE_OP), run);
-        if product.m == 1 {
-            let run = move |gpu: &Gpu| product.integer(gpu, 4);
-            table.add(&variant, format!("{}, int4 x", product.shape()), Tolerance::Nmse(ONE_OP), run);
-        }
-        if device_format.row_scale() {
+        if FormatVariant::new(product.format, product.cols).row_scale() {
             let product = Product { epilogue: Epilogue::Accumulator, ..product };
             table.add(&variant, product.shape(), Tolerance::Exact, move |gpu| {
                 product.accumulators(gpu, &product.weights()?, &product.quantized(8))
@@ -259,18 +369,24 @@ pub(super) fn integer(table: &mut Table) {
             let shape = format!("{}, unit scales", product.shape());
             table.add(&variant, shape, Tolerance::Exact, move |gpu| product.unit_scales(gpu));
         }
+        let run = move |gpu: &Gpu| product.integer(gpu, 8);
+        table.add(&variant, format!("{}, int8 x", product.shape()), Tolerance::Nmse(ONE_OP), run);
+        if product.m == 1 {
+            let run = move |gpu: &Gpu| product.integer(gpu, 4);
+            table.add(&variant, format!("{}, int4 x", product.shape()), Tolerance::Nmse(ONE_OP), run);
+        }
     });
-    with_epilogues(table, true, |table, product| {
+    with_epilogues(table, |table, product| {
         let variant = format!("{} epilogues", variant_name(product.format, product.cols));
         table.add(variant, product.shape(), Tolerance::Nmse(ONE_OP), move |gpu| product.integer(gpu, 8));
     });
-    let m = if table.kernel == Kernel::GemvI8 { 1 } else { 9 };
+    picked_by_engine(table, false);
+    let (kernel, m) = (table.kernel, if serves(table.kernel, 1) { 1 } else { 9 });
     let format = Format::Int { bits: 8, scope: Scope::Tensor };
-    let product = Product { format, m, rows: 3, cols: 5000, epilogue: Epilogue::Accumulator, naive: false };
+    let product = Product { kernel, format, m, rows: 3, cols: 5000, epilogue: Epilogue::Accumulator };
     table.add("int8", format!("{} largest codes", product.shape()), Tolerance::Exact, move |gpu| {
         let signs: Vec<f32> = (0..3 * 5000).map(|i| if i / 5000 == 1 { -1.0 } else { 1.0 }).collect();
-        let codes = vec![127; m * 5000];
-        let q = QuantizedActivations { codes, scales: vec![1.0; m] };
+        let q = QuantizedActivations { codes: vec![127; m * 5000], scales: vec![1.0; m] };
         product.accumulators(gpu, &format.encode(&signs, 3, 5000)?, &q)
     });
 }

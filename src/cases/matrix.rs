@@ -26,13 +26,15 @@ pub(super) fn formats(rows: usize, cols: usize) -> Vec<Format> {
     all
 }
 
-/// What a row of the report is called.
+/// What a row of the report is called; a group that straddles chunks of 32 is decoded by other code.
 pub(super) fn variant_name(format: Format, cols: usize) -> String {
     let variant = FormatVariant::new(format, cols);
-    match variant {
-        FormatVariant::MxInt { per_element: true, .. } => format!("{} straddling", variant.name()),
-        _ => variant.name(),
-    }
+    let straddles = match format {
+        Format::MxIntCuda { group } => group % 32 != 0 || cols % 32 != 0,
+        Format::Base11 { layout: Base11Layout::Nine32, group } => group % 32 != 0,
+        _ => false,
+    };
+    if straddles { format!("{} straddling", variant.name()) } else { variant.name() }
 }
 
 pub(super) fn packed(format: Format, rows: usize, cols: usize, factor: f32) -> Result<Packed> {
@@ -41,7 +43,7 @@ pub(super) fn packed(format: Format, rows: usize, cols: usize, factor: f32) -> R
     format.encode(&w, rows, cols)
 }
 
-fn matrix_params(matrix: &DeviceMatrix, part: &Part) -> Vec<(&'static str, u32)> {
+pub(super) fn matrix_params(matrix: &DeviceMatrix, part: &Part) -> Vec<(&'static str, u32)> {
     vec![
         ("rows", part.rows as u32),
         ("cols", matrix.cols as u32),
@@ -60,7 +62,7 @@ fn random_codes(format: Format, rows: usize, cols: usize) -> Result<Packed> {
 }
 
 pub(super) fn dequantize(table: &mut Table) {
-    let shapes = [(5, 37), (1, 1), (3, 5), (7, 11), (11, 13), (13, 172), (7, 128), (64, 192), (2, 300)];
+    let shapes = [(5, 37), (1, 1), (3, 5), (7, 11), (11, 13), (13, 172), (7, 128), (64, 192), (2, 300), (5, 512)];
     for (rows, cols) in shapes {
         for format in formats(rows, cols) {
             for (label, factor) in [("", 1.0), (" tiny", 2e-38), (" subnormal", 3e-41)] {
@@ -68,6 +70,9 @@ pub(super) fn dequantize(table: &mut Table) {
                 table.add(variant_name(format, cols), shape, Tolerance::Exact, move |gpu| {
                     decode(gpu, &packed(format, rows, cols, factor)?)
                 });
+                if cols == 512 {
+                    table.cover();
+                }
             }
             if format.has_integer_codes() {
                 let shape = format!("{format} [{rows}, {cols}] random codes");
@@ -105,10 +110,10 @@ fn decode(gpu: &Gpu, packed: &Packed) -> Result<Outcome> {
 
 pub(super) fn embed(table: &mut Table) {
     let (rows, tokens) = (75, 9);
-    for cols in [37, 172, 64] {
+    for cols in [37, 172, 64, 512] {
         for format in formats(rows, cols) {
             for (source, name) in [(0, "id"), (1, "position")] {
-                if source == 1 && cols == 172 {
+                if source == 1 && cols != 37 {
                     continue;
                 }
                 let shape = format!("{format} [{rows}, {cols}] by {name}, {tokens} tokens");

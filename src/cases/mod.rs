@@ -164,8 +164,10 @@ fn row(kernel: Kernel) -> Row {
     match kernel {
         Kernel::Dequantize => row("format::Packed::decode", matrix::dequantize),
         Kernel::Embed => row("reference::embed", matrix::embed),
-        Kernel::Gemv | Kernel::Gemm => row("reference::linear", linear::float),
-        Kernel::GemvI8 | Kernel::GemmI8 => row("reference::linear_integer", linear::integer),
+        Kernel::Gemv | Kernel::Gemm | Kernel::GemmDirect => row("reference::linear", linear::float),
+        Kernel::GemvI8 | Kernel::GemmI8 | Kernel::GemmI8Direct => {
+            row("reference::linear_integer", linear::integer)
+        }
         Kernel::Absmax => row("f32::abs, f32::max", quantize::absmax),
         Kernel::Quantize => row("format::quantize_activations", quantize::quantize),
         Kernel::DequantizeRows => row("reference::dequantize_activations", quantize::dequantize_rows),
@@ -203,9 +205,15 @@ pub fn all() -> Vec<Case> {
     Kernel::ALL.into_iter().flat_map(cases_of).collect()
 }
 
-/// Runs the cases that `filter` accepts; none stops the others. `progress` gets (done, total) after each.
+/// Whether the device has the features that `kernel` is written for.
+pub fn available(gpu: &Gpu, kernel: Kernel) -> bool {
+    !kernel.row().direct || (gpu.subgroups() && gpu.adapter().subgroup.0 >= 8)
+}
+
+/// Runs the cases that `filter` accepts and the device has the features for; none stops the others. `progress` gets (done, total) after each.
 pub fn run(gpu: &Gpu, filter: &Filter, progress: &dyn Fn(usize, usize)) -> Vec<CaseResult> {
-    let cases: Vec<Case> = all().into_iter().filter(|case| filter.accepts(case)).collect();
+    let runs = |case: &Case| filter.accepts(case) && available(gpu, case.kernel);
+    let cases: Vec<Case> = all().into_iter().filter(runs).collect();
     let run = |(i, case): (usize, &Case)| {
         let result = case.run(gpu);
         progress(i + 1, cases.len());
