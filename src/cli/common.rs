@@ -287,13 +287,27 @@ pub(crate) fn error_line(error: &anyhow::Error) -> String {
     line
 }
 
+/// How long work runs before its bar appears.
+const PATIENCE: Duration = Duration::from_millis(700);
+
 /// A bar on stderr that appears only where work takes more than a moment and stderr is a terminal.
 pub(crate) fn progress(length: u64, label: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::hidden());
     let style = ProgressStyle::with_template("{msg} [{bar:30}] {percent}% {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
     bar.set_message(label.to_string());
-    bar.enable_steady_tick(Duration::from_millis(500));
+    let weak = bar.downgrade();
+    std::thread::spawn(move || {
+        std::thread::sleep(PATIENCE);
+        // The work may be over by now, or between the check and the drawing.
+        if let Some(bar) = weak.upgrade().filter(|bar| !bar.is_finished()) {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(Duration::from_millis(500));
+            if bar.is_finished() {
+                bar.finish_and_clear();
+            }
+        }
+    });
     bar
 }
 

@@ -23,8 +23,9 @@ use super::common::{self, DeviceArgs, FormatArgs, ModelArgs};
   anybit generate --prompt \"KING:\" --format mxint8 --compare \"qlinear(bits=4)\"
 
 Only the text goes to stdout, everything said about it to stderr, so `> FILE` keeps the text.
-Without --format or --qconfig, a packed file runs as it was packed, and the block linears of any other model as
-int4(group=32). The same seed, options and format give the same text.")]
+
+Without --format or --qconfig, a packed file runs as it was packed, and the block linears of any other model as \
+int4(group=32). The same seed, options and format give the same text on the same device.")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
