@@ -6,7 +6,7 @@ fn codes_at(row: u32, chunk: u32) -> Codes {
     let byte = row * params.cols + chunk * CHUNK;
     let shift = 8u * (byte % 4u);
     var words: array<u32, 9>;
-    for (var i = 0u; i < 9u; i++) { words[i] = codes[byte / 4u + i]; }
+    for (var i = 0u; i < 9u; i++) { words[i] = word(byte / 4u + i); }
     var c: Codes;
     for (var i = 0u; i < 8u; i++) {
         // A shift by 32 is undefined: the second half is shifted in two steps.

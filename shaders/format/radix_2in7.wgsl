@@ -5,10 +5,10 @@ fn codes_at(row: u32, chunk: u32) -> Codes {
     let first = row * params.row_words + half_words / 2u;
     let shift = 16u * (half_words % 2u);
     var w: array<u32, 4>;
-    let a = codes[first];
-    let b = codes[first + 1u];
-    let c = codes[first + 2u];
-    let d = codes[first + 3u];
+    let a = word(first);
+    let b = word(first + 1u);
+    let c = word(first + 2u);
+    let d = word(first + 3u);
     // A shift by 32 is undefined: the second part is shifted in two steps.
     w[0] = (a >> shift) | ((b << (31u - shift)) << 1u);
     w[1] = (b >> shift) | ((c << (31u - shift)) << 1u);
@@ -17,10 +17,10 @@ fn codes_at(row: u32, chunk: u32) -> Codes {
     var q: Codes;
     for (var i = 0u; i < 8u; i++) {
         let bit = 14u * i;
-        let word = bit / 32u;
+        let index = bit / 32u;
         let at = bit % 32u;
-        var v = w[word] >> at;
-        if at > 18u { v |= w[min(word + 1u, 3u)] << (32u - at); }
+        var v = w[index] >> at;
+        if at > 18u { v |= w[min(index + 1u, 3u)] << (32u - at); }
         let low = v & 127u;
         let high = (v >> 7u) & 127u;
         // floor(v / 11) = v * 187 >> 11 for v < 128

@@ -11,7 +11,8 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     if j <= tokens[t].position {
         let q0 = t * params.x_stride + params.x_offset + h * params.head_dim;
         let head = h / (params.heads / params.kv_heads);
-        let k0 = ((tokens[t].sequence * params.context + j) * params.kv_heads + head) * params.head_dim;
+        let stride = (params.head_dim + 3u) / 4u * 4u;
+        let k0 = ((tokens[t].sequence * params.context + j) * params.kv_heads + head) * stride;
         var sum = 0.0;
         for (var d = 0u; d < params.head_dim; d++) { sum += x[q0 + d] * k_cache[k0 + d]; }
         score = sum * bitcast<f32>(params.scale);

@@ -9,9 +9,10 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let h = column / params.head_dim;
     let d = column - h * params.head_dim;
     let head = h / (params.heads / params.kv_heads);
+    let stride = (params.head_dim + 3u) / 4u * 4u;
     var sum = 0.0;
     for (var j = 0u; j <= tokens[t].position; j++) {
-        let v0 = ((tokens[t].sequence * params.context + j) * params.kv_heads + head) * params.head_dim;
+        let v0 = ((tokens[t].sequence * params.context + j) * params.kv_heads + head) * stride;
         sum += scores[(t * params.heads + h) * params.span + j] * v_cache[v0 + d];
     }
     y[t * params.y_stride + column] = sum;

@@ -90,13 +90,13 @@ pub(super) fn multiply(
         let (format, row_words, codes) = match scratch {
             Some(scratch) => {
                 dequantize(gpu, binder, matrix, part, scratch)?;
-                (FormatVariant::new(Format::F32, matrix.cols), matrix.cols.next_multiple_of(32), scratch)
+                (FormatVariant::dense(), matrix.cols.next_multiple_of(32), scratch)
             }
             None => (FormatVariant::new(matrix.format, matrix.cols), matrix.row_words, &part.codes),
         };
         let pipeline = pipeline(gpu, format, m, matrix.cols, operand, target.epilogue)?;
         let tile = pipeline.tile;
-        let groups = if m <= GEMV_ROWS {
+        let groups = if shape(gpu, m) == Shape::Gemv {
             (part.rows as u64).div_ceil(u64::from(tile.workgroup / tile.lanes * tile.thread_n))
         } else {
             (m as u64).div_ceil(tile.tile_m.into()) * (part.rows as u64).div_ceil(tile.tile_n.into())
@@ -126,6 +126,22 @@ pub(super) fn multiply(
     Ok(())
 }
 
+/// Which kind of kernel multiplies m rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Gemv,
+    Gemm,
+    Direct,
+}
+
+fn shape(gpu: &Gpu, m: usize) -> Shape {
+    match gpu.direct() {
+        true if m > 1 => Shape::Direct,
+        false if m > GEMV_ROWS => Shape::Gemm,
+        _ => Shape::Gemv,
+    }
+}
+
 fn pipeline(
     gpu: &Gpu,
     format: FormatVariant,
@@ -135,11 +151,13 @@ fn pipeline(
     epilogue: Epilogue,
 ) -> Result<Arc<Pipeline>> {
     let integer = matches!(operand, Operand::Codes { .. });
-    let (kernel, tile) = match (m <= GEMV_ROWS, integer) {
-        (true, false) => (Kernel::Gemv, Tile::gemv(gpu.class(), m, cols)),
-        (true, true) => (Kernel::GemvI8, Tile::gemv(gpu.class(), m, cols)),
-        (false, false) => (Kernel::Gemm, Tile::gemm(gpu.class())),
-        (false, true) => (Kernel::GemmI8, Tile::gemm(gpu.class())),
+    let (kernel, tile) = match (shape(gpu, m), integer) {
+        (Shape::Gemv, false) => (Kernel::Gemv, Tile::gemv(gpu.class(), m, cols)),
+        (Shape::Gemv, true) => (Kernel::GemvI8, Tile::gemv(gpu.class(), m, cols)),
+        (Shape::Direct, false) => (Kernel::GemmDirect, Tile::direct()),
+        (Shape::Direct, true) => (Kernel::GemmI8Direct, Tile::direct()),
+        (Shape::Gemm, false) => (Kernel::Gemm, Tile::gemm()),
+        (Shape::Gemm, true) => (Kernel::GemmI8, Tile::gemm()),
     };
     gpu.pipeline(&Variant { format: Some(format), epilogue: Some(epilogue), ..Variant::plain(kernel, tile) })
 }

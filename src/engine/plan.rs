@@ -408,6 +408,7 @@ impl Lowering<'_> {
             let params = [
                 ("m", x.rows as u32),
                 ("width", x.width as u32),
+                ("head_dim", head_dim as u32),
                 ("context", self.c.context as u32),
                 ("x_stride", x.stride as u32),
                 ("x_offset", x.offset as u32),
@@ -430,7 +431,7 @@ impl Lowering<'_> {
         ];
         let rows = q.rows * heads;
         if self.c.fused {
-            let variant = Variant::plain(Kernel::Attention, Tile::reduction(gpu.class()))
+            let variant = Variant::plain(Kernel::Attention, Tile::attention(gpu.class()))
                 .constant("HEAD_DIM", head_dim as u32);
             let buffers = [
                 ("x", &q.buffer),

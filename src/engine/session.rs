@@ -81,7 +81,14 @@ impl Session {
         }
         let mut caches = Vec::new();
         for (layer, width) in graph.kv_widths.iter().enumerate() {
-            let bytes = (options.sequences * options.context * width * 4) as u64;
+            // Heads are padded to whole vec4 in the caches.
+            let head_dim = graph.nodes.iter().find_map(|node| match node.op {
+                Op::Attention { layer: l, head_dim, .. } if l == layer => Some(head_dim),
+                _ => None,
+            });
+            let head_dim = head_dim.unwrap_or(1).max(1);
+            let padded = width / head_dim * head_dim.next_multiple_of(4);
+            let bytes = (options.sequences * options.context * padded * 4) as u64;
             caches.push((
                 gpu.buffer(&format!("key cache of layer {layer}"), bytes)?,
                 gpu.buffer(&format!("value cache of layer {layer}"), bytes)?,

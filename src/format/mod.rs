@@ -47,7 +47,6 @@ mod spec;
 
 pub use activation::{ActivationFormat, ActivationScope, QuantizedActivations, quantize_activations};
 pub use packed::Packed;
-pub use radix::base11_levels;
 pub use spec::Spec;
 
 use crate::error::{Error, Result, invalid};

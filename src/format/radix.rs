@@ -54,11 +54,6 @@ fn codebook(i: u32) -> f32 {
     if i < 5 { -1.0 + STEP * i as f32 } else { 1.0 - STEP * (BASE - 1 - i) as f32 }
 }
 
-/// Levels `(codebook + 1) / 2` of the 9-in-32 layout in f32, digit 0 to 10: a weight is `level * scale + min`.
-pub fn base11_levels() -> [f32; BASE as usize] {
-    std::array::from_fn(|i| (codebook(i as u32) + 1.0) / 2.0)
-}
-
 pub(super) fn encode_9in32(
     weights: &[f32],
     cols: usize,

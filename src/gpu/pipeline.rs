@@ -26,7 +26,8 @@ impl Gpu {
     /// When the tile does not fit the device or the driver rejects the shader.
     pub fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
         let mut variant = variant.clone();
-        variant.subgroup = self.subgroups() && variant.kernel.row().reduces;
+        let row = variant.kernel.row();
+        variant.subgroup = row.direct || (self.subgroups() && row.reduces);
         variant.tile.check(256)?;
         let text = shader::link(&variant);
         if let Some(found) = lock(&self.pipelines).get(&text) {

@@ -45,6 +45,8 @@ pub struct KernelRow {
     pub reduces: bool,
     /// Uses `activation()`.
     pub function: bool,
+    /// Uses the register tile of `lib/direct.wgsl`, which needs subgroups of at least 8.
+    pub direct: bool,
     /// Storage buffers besides codes, scales and those of the epilogue.
     pub bindings: &'static [Binding],
     /// Fields of the uniform block, in order, all u32 (f32 as bit patterns).
@@ -59,8 +61,10 @@ pub enum Kernel {
     Embed,
     Gemv,
     Gemm,
+    GemmDirect,
     GemvI8,
     GemmI8,
+    GemmI8Direct,
     Absmax,
     Quantize,
     DequantizeRows,
@@ -102,7 +106,7 @@ macro_rules! row {
             $($field: $value,)*
             ..KernelRow {
                 name: $name, source: source!($name), contract: Contract::None, epilogue: false, reduces: false,
-                function: false, bindings: &[$($binding),*], params: $params,
+                function: false, direct: false, bindings: &[$($binding),*], params: $params,
             }
         };
         &ROW
@@ -115,13 +119,15 @@ const TOKENS: Binding = read("tokens", "array<Token>");
 
 impl Kernel {
     /// All kernels, in the order of the table.
-    pub const ALL: [Kernel; 25] = [
+    pub const ALL: [Kernel; 27] = [
         Kernel::Dequantize,
         Kernel::Embed,
         Kernel::Gemv,
         Kernel::Gemm,
+        Kernel::GemmDirect,
         Kernel::GemvI8,
         Kernel::GemmI8,
+        Kernel::GemmI8Direct,
         Kernel::Absmax,
         Kernel::Quantize,
         Kernel::DequantizeRows,
@@ -167,6 +173,12 @@ impl Kernel {
             Kernel::Gemm => {
                 row!("gemm", [read("x", "array<vec4<f32>>"), Y], PRODUCT, contract: F, epilogue: true)
             }
+            Kernel::GemmDirect => {
+                row!(
+                    "gemm_direct", [read("x", "array<vec4<f32>>"), Y], PRODUCT,
+                    contract: F, epilogue: true, direct: true
+                )
+            }
             Kernel::GemvI8 => row!(
                 "gemv_i8", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], PRODUCT,
                 contract: I, epilogue: true
@@ -174,6 +186,10 @@ impl Kernel {
             Kernel::GemmI8 => row!(
                 "gemm_i8", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], PRODUCT,
                 contract: I, epilogue: true
+            ),
+            Kernel::GemmI8Direct => row!(
+                "gemm_i8_direct", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], PRODUCT,
+                contract: I, epilogue: true, direct: true
             ),
             Kernel::Absmax => {
                 row!("absmax", [X, write("maxima", "array<f32>")], &["m", "cols", "x_stride"], reduces: true)
@@ -208,7 +224,7 @@ impl Kernel {
             Kernel::KvWrite => row!(
                 "kv_write",
                 [X, TOKENS, write("cache", "array<f32>")],
-                &["m", "width", "context", "x_stride", "x_offset"]
+                &["m", "width", "head_dim", "context", "x_stride", "x_offset"]
             ),
             Kernel::AttentionScores => row!(
                 "attention_scores",
@@ -223,7 +239,7 @@ impl Kernel {
             ),
             Kernel::Attention => row!(
                 "attention",
-                [X, TOKENS, read("k_cache", "array<f32>"), read("v_cache", "array<f32>"), Y],
+                [X, TOKENS, read("k_cache", "array<vec4<f32>>"), read("v_cache", "array<vec4<f32>>"), Y],
                 CACHE,
                 reduces: true
             ),
@@ -311,4 +327,6 @@ impl Epilogue {
 }
 
 /// Bindings of a packed matrix.
-pub(super) const PACKED: [Binding; 2] = [read("codes", "array<u32>"), read("scales", "array<u32>")];
+pub(super) fn packed(codes_type: &'static str) -> [Binding; 2] {
+    [read("codes", codes_type), read("scales", "array<u32>")]
+}

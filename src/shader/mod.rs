@@ -72,8 +72,8 @@ impl Variant {
     pub fn bindings(&self) -> Vec<Binding> {
         let row = self.kernel.row();
         let mut bindings = row.bindings.to_vec();
-        if row.contract != Contract::None {
-            bindings.extend(catalog::PACKED);
+        if let Some(format) = &self.format {
+            bindings.extend(catalog::packed(format.codes_type()));
         }
         if let Some(epilogue) = self.epilogue {
             bindings.extend(epilogue.bindings());
@@ -154,6 +154,9 @@ pub fn link(variant: &Variant) -> String {
     if function {
         text.push_str(lib!("functions"));
     }
+    if row.direct {
+        text.push_str(lib!("direct"));
+    }
     text.push_str(row.source);
     text.push_str(if variant.subgroup { lib!("entry_subgroup") } else { lib!("entry") });
     text
@@ -176,9 +179,9 @@ pub fn all_variants() -> Vec<Variant> {
             Contract::None if row.reduces || kernel == Kernel::Argmax => {
                 for class in classes {
                     for subgroup in [false, true] {
-                        let mut variant =
-                            Variant { subgroup, ..Variant::plain(kernel, Tile::reduction(class)) };
-                        variant.subgroup &= row.reduces;
+                        let tile = if kernel == Kernel::Attention { Tile::attention(class) } else { Tile::reduction(class) };
+                        let subgroup = subgroup && row.reduces;
+                        let variant = Variant { subgroup, ..Variant::plain(kernel, tile) };
                         match kernel {
                             Kernel::Attention => {
                                 all.extend([8, 64, 80, 256].map(|d| variant.clone().constant("HEAD_DIM", d)));
@@ -216,14 +219,17 @@ pub fn all_variants() -> Vec<Variant> {
 /// A matrix kernel over its tiles and epilogues; the epilogues multiply only one tile, they do not depend on it.
 fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Vec<Variant>) {
     let gemv = matches!(kernel, Kernel::Gemv | Kernel::GemvI8);
+    let direct = kernel.row().direct;
     for class in [DeviceClass::Gpu, DeviceClass::Cpu] {
         let tiles: Vec<Tile> = if gemv {
             [(1, 64), (2, 4096), (4, 4096), (8, 4096)].map(|(m, cols)| Tile::gemv(class, m, cols)).to_vec()
+        } else if direct {
+            vec![Tile::direct()]
         } else {
-            vec![Tile::gemm(class)]
+            vec![Tile::gemm()]
         };
         for (i, tile) in tiles.into_iter().enumerate() {
-            let variant = Variant { tile, epilogue: Some(Epilogue::Store), ..base.clone() };
+            let variant = Variant { tile, epilogue: Some(Epilogue::Store), subgroup: direct, ..base.clone() };
             if i == 0 && class == DeviceClass::Gpu {
                 all.extend(epilogues.iter().map(|&e| Variant { epilogue: Some(e), ..variant.clone() }));
                 if base.kernel.row().contract == Contract::Integer

@@ -49,6 +49,14 @@ impl Tile {
         })
     }
 
+    /// For attention, one workgroup per token and head.
+    pub const fn attention(class: DeviceClass) -> Self {
+        Self::flat(match class {
+            DeviceClass::Gpu => 64,
+            DeviceClass::Cpu => 8,
+        })
+    }
+
     /// For GEMV over `m` (1 to 8) tokens and rows of `cols` weights.
     pub fn gemv(class: DeviceClass, m: usize, cols: usize) -> Self {
         let tile_m = (m.clamp(1, 8) as u32).next_power_of_two();
@@ -62,12 +70,13 @@ impl Tile {
     }
 
     /// For tiled GEMM.
-    pub const fn gemm(class: DeviceClass) -> Self {
-        match class {
-            DeviceClass::Gpu | DeviceClass::Cpu => {
-                Self { workgroup: 64, tile_m: 64, tile_n: 64, thread_m: 8, thread_n: 8, lanes: 1 }
-            }
-        }
+    pub const fn gemm() -> Self {
+        Self { workgroup: 64, tile_m: 64, tile_n: 64, thread_m: 8, thread_n: 8, lanes: 1 }
+    }
+
+    /// For GEMM in registers (`lib/direct.wgsl`).
+    pub const fn direct() -> Self {
+        Self { workgroup: 8, tile_m: 8, tile_n: 32, thread_m: 8, thread_n: 4, lanes: 1 }
     }
 
     /// Constants of the generated header.
