@@ -29,8 +29,6 @@ pub(super) struct Target<'a> {
     pub(super) epilogue: Epilogue,
     pub(super) bias: Option<&'a Buffer>,
     pub(super) residual: Option<&'a Buffer>,
-    /// Overrides [`Method::choose`].
-    pub(super) method: Option<Method>,
 }
 
 /// Whether `format` at rows of `cols` weights can run on integer kernels.
@@ -88,10 +86,7 @@ pub(super) fn multiply(
     target: &Target,
     scratch: Option<&Buffer>,
 ) -> Result<()> {
-    let method = target.method.unwrap_or_else(|| Method::choose(gpu, m));
-    if !method.runs_on(gpu, m) {
-        invalid!("{method:?} kernels cannot multiply {m} rows on {}", gpu.adapter().name);
-    }
+    let method = Method::choose(gpu, m);
     for part in &matrix.parts {
         let (format, row_words, codes) = match scratch {
             Some(scratch) => {
@@ -203,8 +198,6 @@ pub struct MatMul<'a> {
     pub epilogue: Epilogue,
     /// Dequantizes to f32 first.
     pub naive: bool,
-    /// Runs this way instead of the one a plan would choose for the device and `m`.
-    pub method: Option<Method>,
 }
 
 impl MatMul<'_> {
@@ -288,7 +281,6 @@ impl MatMul<'_> {
             epilogue: self.epilogue,
             bias: bias.as_ref(),
             residual: residual.as_ref(),
-            method: self.method,
         };
         multiply(gpu, &mut binder, self.matrix, self.m, operand, &target, scratch.as_ref())?;
         gpu.run(&[&binder.finish(gpu)?])?;

@@ -312,7 +312,6 @@ impl Lowering<'_> {
             epilogue: step.epilogue,
             bias: bias.as_ref().filter(|_| self.c.fused),
             residual: residual.as_ref().map(|r| &r.buffer),
-            method: None,
         };
         debug_assert!(residual.as_ref().is_none_or(|r| r.stride == y.stride));
         let scratch = self.scratch.clone();
