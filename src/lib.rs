@@ -1,7 +1,7 @@
 //! anybit runs, measures and validates low-bit neural networks on any Vulkan, Metal or DX12 GPU.
 //!
 //! One idea holds it together: **the format that is chosen, the file that is written and the kernel that runs are
-//! the same thing.** A weight is rounded once, on the host, to packed words ([`format`]); the same words lie in
+//! the same thing.** A weight is rounded once, on the host, to packed words ([`mod@format`]); the same words lie in
 //! the file and on the device, where a WGSL fragment of the format decodes them inside the kernel. Nothing is
 //! simulated in float, and a CPU reference checks every kernel, every node of a model and whole models.
 //!
@@ -39,9 +39,9 @@
 //! | module | holds | may import |
 //! |---|---|---|
 //! | [`error`] | the one error type: *invalid* (the caller erred) or *unavailable* (this machine cannot) | |
-//! | [`format`] | numeric formats: text form, encode, decode, layouts, bits per weight; pure | `error` |
+//! | [`mod@format`] | numeric formats: text form, encode, decode, layouts, bits per weight; pure | `error` |
 //! | [`graph`] | ops, shapes, the model as a list of nodes; which layer has which format; pure | `format` |
-//! | [`reference`] | CPU truth for every op, an executor, comparison | `format`, `graph` |
+//! | [`mod@reference`] | CPU truth for every op, an executor, comparison | `format`, `graph` |
 //! | [`shader`] | the table of kernels, format fragments and epilogues; the linker; partitions; text only | `format`, `graph` |
 //! | [`gpu`] | adapters, buffers, pipelines, recordings: the only user of wgpu | `shader` |
 //! | [`engine`] | resident weights, fusion, plans, sessions, losses reduced on the device | `gpu`, `shader`, `graph`, `format` |
