@@ -132,7 +132,8 @@ impl Product {
         let mut launch = Launch::new(gpu);
         let x_stride = match operand {
             Operand::Float(x) => {
-                let padded: Vec<f32> = strided(x, self.cols, chunked, 0).into_iter().map(f32::from_bits).collect();
+                let padded: Vec<f32> =
+                    strided(x, self.cols, chunked, 0).into_iter().map(f32::from_bits).collect();
                 launch.input("x", &strided(&padded, chunked, chunked + 32, STRAY))?;
                 chunked + 32
             }
@@ -173,7 +174,12 @@ impl Product {
                 ("y_stride", stride as u32),
                 ("y_offset", part.first_row as u32),
             ]);
-            launch.dispatch(&variant, &[("codes", &part.codes), ("scales", &part.scales)], &params, groups)?;
+            launch.dispatch(
+                &variant,
+                &[("codes", &part.codes), ("scales", &part.scales)],
+                &params,
+                groups,
+            )?;
         }
         launch.single()
     }
@@ -293,7 +299,8 @@ fn has_all_partitions(format: Format) -> bool {
 fn with_epilogues(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
     let kernel = table.kernel;
     let integer = kernel.row().contract == Contract::Integer;
-    let formats = [Format::Int { bits: 4, scope: Scope::Group(32) }, Format::Int { bits: 8, scope: Scope::Row }];
+    let formats =
+        [Format::Int { bits: 4, scope: Scope::Group(32) }, Format::Int { bits: 8, scope: Scope::Row }];
     let (m, rows, cols) = if serves(kernel, 1) { (1, 37, 172) } else { (9, 70, 45) };
     for (i, format) in formats.into_iter().enumerate() {
         for epilogue in epilogues() {
@@ -312,8 +319,11 @@ fn picked_by_engine(table: &mut Table, naive: bool) {
     if !serves(kernel, 1) {
         return;
     }
-    let formats =
-        [Format::Int { bits: 4, scope: Scope::Group(32) }, Format::Int { bits: 3, scope: Scope::Row }, Format::F16];
+    let formats = [
+        Format::Int { bits: 4, scope: Scope::Group(32) },
+        Format::Int { bits: 3, scope: Scope::Row },
+        Format::F16,
+    ];
     for (m, rows, cols) in SHAPES {
         for format in formats {
             if kernel == Kernel::GemvI8 && !format.has_integer_codes() {

@@ -62,7 +62,8 @@ fn random_codes(format: Format, rows: usize, cols: usize) -> Result<Packed> {
 }
 
 pub(super) fn dequantize(table: &mut Table) {
-    let shapes = [(5, 37), (1, 1), (3, 5), (7, 11), (11, 13), (13, 172), (7, 128), (64, 192), (2, 300), (5, 512)];
+    let shapes =
+        [(5, 37), (1, 1), (3, 5), (7, 11), (11, 13), (13, 172), (7, 128), (64, 192), (2, 300), (5, 512)];
     for (rows, cols) in shapes {
         for format in formats(rows, cols) {
             for (label, factor) in [("", 1.0), (" tiny", 2e-38), (" subnormal", 3e-41)] {

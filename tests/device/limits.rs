@@ -112,6 +112,7 @@ fn impossible_requests_are_typed_errors() {
         (token(1024, 0, 0), "vocabulary"),
         (token(0, 1, 0), "sequence"),
         (token(0, 0, 8), "context"),
+        (token(0, 0, 3), "holds only"),
         (Batch { outputs: vec![1], ..token(0, 0, 0) }, "output row"),
     ] {
         let error = session.step(&batch).expect_err(what);

@@ -159,3 +159,26 @@ fn quantized_loss_and_divergence_agree_with_the_cpu_reference() {
         );
     }
 }
+
+#[test]
+fn a_quantized_head_scales_over_the_output_rows_of_its_own_sequence() {
+    let model = Model::load(Path::new("tests/data/sort-gpt2")).expect("model");
+    let mut assignment = uniform(&model, "int8(scale=row)");
+    for (weight, spec) in model.graph().weights.iter().zip(&mut assignment.specs) {
+        if weight.role == anybit::graph::Role::Head {
+            *spec = super::spec("int8(scale=row)@int8");
+        }
+    }
+    let token = |id, sequence, position| Token { id, sequence, position };
+    let tokens =
+        vec![token(0, 0, 0), token(2, 0, 1), token(1, 0, 2), token(1, 1, 0), token(1, 1, 1), token(2, 2, 0)];
+    let batch = Batch { tokens, outputs: vec![1, 2, 4, 5] };
+    let mut resident = Resident::new(gpu(), None);
+    let mut device = runner(&mut resident, &model, &assignment, 3, true);
+    let mut cpu = Runner::reference(model.graph(), &model, &assignment, 3).expect("CPU");
+    device.step(&batch).expect("a step");
+    cpu.step(&batch).expect("a step");
+    let (got, want) = (device.logits().expect("logits"), cpu.logits().expect("logits"));
+    let nmse = anybit::reference::nmse(&got, &want);
+    assert!(nmse < 1e-9, "NMSE {nmse:e}: {got:?} not {want:?}");
+}
