@@ -17,7 +17,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("model", &["graph", "format"]),
     ("run", &["engine", "graph", "model", "reference"]),
     ("eval", &["run", "graph", "model", "format"]),
-    ("cases", &["engine", "gpu", "shader", "reference", "graph", "format"]),
+    ("cases", &["format", "graph", "reference", "shader", "gpu", "engine", "model", "run", "eval"]),
 ];
 
 /// Crates that one place only may know.
@@ -115,6 +115,27 @@ fn rows_of_the_table_have_no_cycle() {
             let below = LAYERS[..i].iter().any(|(name, _)| name == module);
             assert!(below, "{layer} may import {module}, which is not in a row above it");
         }
+    }
+}
+
+/// The architecture page has the same table for people: ``| [`engine`] | … | `gpu`, `shader` |``.
+#[test]
+fn the_crate_documentation_has_the_same_table() {
+    let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    for (i, (layer, allowed)) in LAYERS.iter().enumerate() {
+        let link = format!("{layer}`] |");
+        let row = text.lines().find(|line| line.starts_with("//! | [") && line.contains(&link));
+        let row = row.unwrap_or_else(|| panic!("no row for `{layer}` in the table of src/lib.rs"));
+        let cell = row.trim_end().trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        let mut documented: Vec<&str> = match cell.trim() {
+            "all above" => LAYERS[..i].iter().map(|(name, _)| *name).collect(),
+            list => list.split('`').skip(1).step_by(2).collect(),
+        };
+        documented.retain(|&name| name != "error");
+        documented.sort_unstable();
+        let mut tested = allowed.to_vec();
+        tested.sort_unstable();
+        assert_eq!(documented, tested, "{layer}: src/lib.rs (left) against the table of this test (right)");
     }
 }
 
