@@ -16,14 +16,14 @@ pub enum Error {
     #[error("{0}")]
     Unavailable(String),
     /// The operating system refused a file operation.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {cause}", path.display())]
     Io {
         /// What was being done, as a verb phrase ("cannot read").
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
+        /// The system's error. Part of the message, so not also a source of this error.
+        cause: std::io::Error,
     },
 }
 
@@ -39,8 +39,8 @@ impl Error {
     }
 
     /// An [`Error::Io`] for `path`.
-    pub fn io(action: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        Self::Io { action, path: path.as_ref().to_path_buf(), source }
+    pub fn io(action: &'static str, path: impl AsRef<Path>, cause: std::io::Error) -> Self {
+        Self::Io { action, path: path.as_ref().to_path_buf(), cause }
     }
 }
 

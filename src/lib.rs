@@ -1,4 +1,76 @@
 //! anybit runs, measures and validates low-bit neural networks on any Vulkan, Metal or DX12 GPU.
+//!
+//! One idea holds it together: **the format that is chosen, the file that is written and the kernel that runs are
+//! the same thing.** A weight is rounded once, on the host, to packed words ([`mod@format`]); the same words lie in
+//! the file and on the device, where a WGSL fragment of the format decodes them inside the kernel. Nothing is
+//! simulated in float, and a CPU reference checks every kernel, every node of a model and whole models.
+//!
+//! # From text to tokens
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use anybit::engine::{Resident, SessionOptions};
+//! use anybit::gpu::{Gpu, OpenOptions};
+//! use anybit::graph::Assignment;
+//! use anybit::model::{Model, sampling::SamplingOptions};
+//! use anybit::run::{GenerationOptions, Runner, generate};
+//!
+//! # fn main() -> anybit::Result<()> {
+//! let model = Model::embedded()?;
+//! let graph = Arc::new(model.graph().clone());
+//! let assignment = Assignment::uniform(&graph, &model.native_formats(), "int4(group=32)".parse()?);
+//! let mut resident = Resident::new(Arc::new(Gpu::open(OpenOptions::default())?), None);
+//! let options = SessionOptions { sequences: 1, context: graph.context, fused: true, keep: false };
+//! let mut runner = Runner::gpu(&mut resident, graph.clone(), &model, &assignment, options)?;
+//! let options = GenerationOptions {
+//!     max_tokens: 40,
+//!     context: graph.context,
+//!     eos: model.eos(),
+//!     sampling: SamplingOptions::default(),
+//! };
+//! let report = generate(&mut runner, &[model.encode_prompt("ROMEO:\n")?], &options, |_, _| Ok(()))?;
+//! println!("{:?}", report.tokens);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Architecture
+//!
+//! | module | holds | may import |
+//! |---|---|---|
+//! | [`error`] | the one error type: *invalid* (the caller erred) or *unavailable* (this machine cannot) | |
+//! | [`mod@format`] | numeric formats: text form, encode, decode, layouts, bits per weight; pure | `error` |
+//! | [`graph`] | ops, shapes, the model as a list of nodes; which layer has which format; pure | `format` |
+//! | [`mod@reference`] | CPU truth for every op, an executor, comparison | `format`, `graph` |
+//! | [`shader`] | the table of kernels, format fragments and epilogues; the linker; partitions; text only | `format`, `graph` |
+//! | [`gpu`] | adapters, buffers, pipelines, recordings: the only user of wgpu | `shader` |
+//! | [`engine`] | resident weights, fusion, plans, sessions, losses reduced on the device | `gpu`, `shader`, `graph`, `format` |
+//! | [`model`] | checkpoints, packed files, model families, tokenizer, sampling | `graph`, `format` |
+//! | [`run`] | one interface over engine and reference; the generation loop | `engine`, `reference`, `model`, `graph` |
+//! | [`eval`] | loss, perplexity, divergence, agreement, memory accounting | `run`, `model`, `graph`, `format` |
+//! | [`cases`] | *the* case table: every kernel x formats x shapes x tolerance; model verification | all above |
+//! | `cli` (program) | the verbs; the only user of clap, anyhow and progress bars | all above |
+//!
+//! ## How a kernel comes to be
+//! Formats, kernels and epilogues add up, they do not multiply: a shader module is a concatenation of
+//! `constants + bindings + contract + format + epilogue + kernel + entry` ([`shader::link`]), and `shaders/README.md`
+//! is the contract between the pieces. A format hands out *chunks* of 32 weights of one row, as integer codes with a
+//! scale or as floats; kernels are written against that. Fused and naive are plans, not shaders: naive runs
+//! `dequantize` into a scratch buffer and then the same GEMM on f32.
+//!
+//! ## How a model runs
+//! A model family builds a [`graph::Graph`] once. The [`reference::Executor`] walks it on the CPU; an
+//! [`engine::Session`] lowers it, per batch shape, to a recording of dispatches over weights that
+//! [`engine::Resident`] keeps on the device, keyed by (tensor, format) and uploaded once. Every value is a matrix
+//! with one row per token; sequences of a batch stand one after another (ragged), each token carries its KV-cache
+//! slot and position, so prefill, decode and evaluation are the same code. Rows are padded with zeros to whole
+//! chunks, so kernels load vectors without guards; matrices over the binding limit are split by rows, dispatches
+//! over 65,535 workgroups are folded into two dimensions.
+//!
+//! ## What is exact and what is not
+//! Decoding and i32 accumulators are bit-exact between device and CPU. Single f32 ops stay within an NMSE of 1e-12
+//! of an f64 reference. Activation codes may differ by one where a value lies on a rounding tie, because WGSL
+//! allows division an error of 2.5 ulp.
 
 pub mod cases;
 pub mod engine;

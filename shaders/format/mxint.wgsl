@@ -18,7 +18,9 @@ fn codes_at(row: u32, chunk: u32) -> Codes {
 
 fn scale_bits_at(row: u32, k: u32) -> u32 {
     let index = select(row * params.groups_per_row + k / params.group, (row * params.cols + k) / params.group, FLAT);
-    let exponent = i32((scales[index / 4u] >> (8u * (index % 4u))) & 0xffu) - i32(FRACTION);  // biased by 127
+    let byte = (scales[index / 4u] >> (8u * (index % 4u))) & 0xffu;
+    if byte == 255u { return 0x7fc00000u; }  // E8M0 has a NaN and no infinity
+    let exponent = i32(byte) - i32(FRACTION);  // biased by 127
     if exponent > 0 { return u32(exponent) << 23u; }
     return (1u << 22u) >> u32(-exponent);  // subnormal power of two
 }

@@ -1,12 +1,16 @@
 // kl: y[row] = KL(softmax(x) || softmax(z)) in nats. Partition: one workgroup per row.
-// With d = x - z, p = softmax(x) and c = sum p d, KL = log(1 + sum p g(c - d)), g(u) = exp(u) - 1 - u: every term
-// is >= 0 and x - z is exact where the logits are close, so small divergences keep their digits; where exp would
-// overflow, the plain formula.
-fn remainder(u: f32) -> f32 {
+// With d = x - z (exact where the logits are close), p = softmax(x), c = sum p d and u = c - d,
+// KL = log(1 + sum p (exp(u) - 1 - u)): every term is >= 0, so small divergences keep their digits.
+// exp(u) could overflow where p vanishes, so p exp(u) is one exponential; where the sum itself would overflow,
+// the divergence is large and the plain formula serves.
+const PLAIN_FROM: f32 = 60.0;
+
+// exp(a) * (exp(u) - 1 - u)
+fn term(a: f32, u: f32) -> f32 {
     if abs(u) < 0.25 {
-        return u * u * (0.5 + u * (0.16666667 + u * (0.041666667 + u * (0.0083333333 + u * (0.0013888889 + u * 0.0001984127)))));
+        return exp(a) * u * u * (0.5 + u * (0.16666667 + u * (0.041666667 + u * (0.0083333333 + u * (0.0013888889 + u * 0.0001984127)))));
     }
-    return exp(u) - 1.0 - u;
+    return exp(a + u) - exp(a) * (1.0 + u);
 }
 
 fn log1p(v: f32) -> f32 {
@@ -27,7 +31,6 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     }
     largest = workgroup_max(largest, lane);
     largest_z = workgroup_max(largest_z, lane);
-    let shift = largest - largest_z;  // a common shift changes nothing, but keeps the sums small
     var sum = 0.0;
     var sum_z = 0.0;
     var weighted = 0.0;
@@ -35,21 +38,17 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         let e = exp(x[first + k] - largest);
         sum += e;
         sum_z += exp(z[other + k] - largest_z);
-        weighted += e * ((x[first + k] - z[other + k]) - shift);
+        weighted += e * (x[first + k] - z[other + k]);
     }
     sum = workgroup_sum(sum, lane);
     sum_z = workgroup_sum(sum_z, lane);
     let centre = workgroup_sum(weighted, lane) / sum;
+    let shifted = centre - (largest - largest_z);
+    let plain = shifted > PLAIN_FROM;
     var total = 0.0;
-    var widest = -3.4e38;
-    for (var k = lane; k < params.cols; k += WORKGROUP) {
-        let u = centre - ((x[first + k] - z[other + k]) - shift);
-        widest = max(widest, u);
-        total += exp(x[first + k] - largest) * remainder(min(u, 30.0));
+    for (var k = lane; k < params.cols && !plain; k += WORKGROUP) {
+        total += term(x[first + k] - largest, centre - (x[first + k] - z[other + k]));
     }
     total = workgroup_sum(total, lane) / sum;
-    widest = workgroup_max(widest, lane);
-    if lane == 0u {
-        y[row] = select(log1p(total), centre + log(sum_z) - log(sum), widest > 30.0);
-    }
+    if lane == 0u { y[row] = select(log1p(total), shifted + log(sum_z) - log(sum), plain); }
 }

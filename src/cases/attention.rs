@@ -132,9 +132,9 @@ pub(super) fn rope(table: &mut Table) {
         table.add("", shape, Tolerance::Nmse(ONE_OP), move |gpu| {
             let tokens = sequences(&[(0, 3), (126, 4), (9, 1)]);
             let (half, width) = (head_dim / 2, heads * head_dim);
-            let frequency: Vec<f32> =
-                (0..half).map(|i| 10_000f32.powf(-(i as f32) / half as f32)).collect();
-            let angles = (0..130u32).flat_map(|p| frequency.iter().map(move |f| f64::from(p) * f64::from(*f)));
+            let frequency: Vec<f32> = (0..half).map(|i| 10_000f32.powf(-(i as f32) / half as f32)).collect();
+            let angles =
+                (0..130u32).flat_map(|p| frequency.iter().map(move |f| f64::from(p) * f64::from(*f)));
             let rotation: Vec<f32> = angles.flat_map(|a| [a.cos() as f32, a.sin() as f32]).collect();
             let x = data::values(tokens.len() * width, 41);
             let (offset, x_stride, y_stride) = (4, width + 7, width + 5);

@@ -105,7 +105,9 @@ pub(super) fn compare(outcome: &Outcome, tolerance: Tolerance) -> Difference {
         // -0 for 0 is no number apart, but not the same bits: the smallest step there is.
         let weight = match tolerance {
             Tolerance::Exact if !same => difference.max(f64::MIN_POSITIVE),
-            Tolerance::Close { absolute, relative } if difference > 0.0 => difference / (absolute + relative * b.abs()),
+            Tolerance::Close { absolute, relative } if difference > 0.0 => {
+                difference / (absolute + relative * b.abs())
+            }
             _ => difference,
         };
         if weight > worst || (weight.is_nan() && place.is_none()) {

@@ -131,7 +131,8 @@ impl Product {
         let mut launch = Launch::new(gpu);
         let x_stride = match operand {
             Operand::Float(x) => {
-                let padded: Vec<f32> = strided(x, self.cols, chunked, 0).into_iter().map(f32::from_bits).collect();
+                let padded: Vec<f32> =
+                    strided(x, self.cols, chunked, 0).into_iter().map(f32::from_bits).collect();
                 launch.input("x", &strided(&padded, chunked, chunked + 32, STRAY))?;
                 chunked + 32
             }
@@ -172,7 +173,12 @@ impl Product {
                 ("y_stride", stride as u32),
                 ("y_offset", part.first_row as u32),
             ]);
-            launch.dispatch(&variant, &[("codes", &part.codes), ("scales", &part.scales)], &params, groups)?;
+            launch.dispatch(
+                &variant,
+                &[("codes", &part.codes), ("scales", &part.scales)],
+                &params,
+                groups,
+            )?;
         }
         launch.single()
     }
@@ -294,14 +300,18 @@ fn products(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
 }
 
 fn stands_for_others(format: Format) -> bool {
-    let base11 = matches!(format, Format::Base11 { group: 128, .. });
-    base11 || matches!(format, Format::F32 | Format::F16 | Format::Int { bits: 4, .. } | Format::MxInt { bits: 6 })
+    match format {
+        Format::F32 | Format::F16 | Format::Int { bits: 4, .. } | Format::MxInt { bits: 6 } => true,
+        Format::Base11 { group, .. } => group == 128,
+        _ => false,
+    }
 }
 
 fn with_epilogues(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
     let kernel = table.kernel;
     let integer = kernel.row().contract == Contract::Integer;
-    let formats = [Format::Int { bits: 4, scope: Scope::Group(32) }, Format::Int { bits: 8, scope: Scope::Row }];
+    let formats =
+        [Format::Int { bits: 4, scope: Scope::Group(32) }, Format::Int { bits: 8, scope: Scope::Row }];
     let gemv = serves(kernel, 1);
     let (m, rows, cols) = if gemv { (1, 37, 172) } else { (9, 70, 45) };
     for (i, format) in formats.into_iter().enumerate() {

@@ -62,7 +62,8 @@ fn random_codes(format: Format, rows: usize, cols: usize) -> Result<Packed> {
 }
 
 pub(super) fn dequantize(table: &mut Table) {
-    let shapes = [(5, 37), (1, 1), (3, 5), (7, 11), (11, 13), (13, 172), (7, 128), (64, 192), (2, 300), (5, 512)];
+    let shapes =
+        [(5, 37), (1, 1), (3, 5), (7, 11), (11, 13), (13, 172), (7, 128), (64, 192), (2, 300), (5, 512)];
     for (rows, cols) in shapes {
         for format in formats(rows, cols) {
             for (label, factor) in [("", 1.0), (" tiny", 2e-38), (" subnormal", 3e-41)] {
@@ -129,8 +130,10 @@ fn look_up(gpu: &Gpu, packed: &Packed, source: u32) -> Result<Outcome> {
     let matrix = DeviceMatrix::upload(gpu, "case", packed)?;
     let cols = packed.cols;
     let tokens = sequences(&[(3, 4), (0, 1), (rows_end(packed), 4)]);
-    let ids: Vec<usize> =
-        tokens.iter().map(|t| if source == 0 { t.id as usize % packed.rows } else { t.position as usize }).collect();
+    let ids: Vec<usize> = tokens
+        .iter()
+        .map(|t| if source == 0 { t.id as usize % packed.rows } else { t.position as usize })
+        .collect();
     let mut device_tokens = token_rows(&tokens);
     device_tokens.iter_mut().for_each(|t| t[0] %= packed.rows as u32);
     let stride = cols.next_multiple_of(32);

@@ -25,6 +25,7 @@ mod rows;
 
 use serde::Serialize;
 
+use crate::engine::Method;
 use crate::error::Result;
 use crate::gpu::{Gpu, OpenOptions};
 use crate::shader::Kernel;
@@ -210,7 +211,7 @@ pub fn all() -> Vec<Case> {
 
 /// Whether the device has the features that `kernel` is written for.
 pub fn available(gpu: &Gpu, kernel: Kernel) -> bool {
-    !kernel.row().direct || (gpu.subgroups() && gpu.adapter().subgroup.0 >= 8)
+    !kernel.row().direct || Method::Direct.runs_on(gpu, 1)
 }
 
 /// Runs the cases that `filter` accepts and the device has the features for; none stops the others. `progress` gets

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::ONE_OP;
 use super::compare::{Difference, Outcome, Tolerance, compare};
 use super::data::sequences;
-use super::ONE_OP;
 use crate::engine::{Resident, Session, SessionOptions};
 use crate::error::{Error, Result, invalid};
 use crate::format::{Packed, quantize_activations};
@@ -162,7 +162,8 @@ impl<'a> Alone<'a> {
                 continue;
             };
             let difference = judge(got, &truth, node.width);
-            let chain = compare(&Outcome::dense(got, &chained[id], node.width), Tolerance::Nmse(f64::INFINITY));
+            let chain =
+                compare(&Outcome::dense(got, &chained[id], node.width), Tolerance::Nmse(f64::INFINITY));
             let chain_holds = chain.nmse <= self.chained_tolerance;
             let failed_chain = (difference.pass && !chain_holds).then(|| chain.at.clone()).flatten();
             results.push(NodeResult {
@@ -185,7 +186,10 @@ impl<'a> Alone<'a> {
     }
 
     fn vector(&self, id: WeightId) -> Result<&[f32]> {
-        self.vectors.get(&id).map(Vec::as_slice).ok_or_else(|| Error::invalid("a matrix where a vector is read"))
+        self.vectors
+            .get(&id)
+            .map(Vec::as_slice)
+            .ok_or_else(|| Error::invalid("a matrix where a vector is read"))
     }
 
     fn matrix(&self, id: WeightId) -> Result<&Packed> {
@@ -243,7 +247,13 @@ impl<'a> Alone<'a> {
         Ok(Truth { values, slack })
     }
 
-    fn linear(&self, weight: WeightId, bias: Option<&[f32]>, x: &[f32], spans: &[(u32, u32)]) -> Result<Truth> {
+    fn linear(
+        &self,
+        weight: WeightId,
+        bias: Option<&[f32]>,
+        x: &[f32],
+        spans: &[(u32, u32)],
+    ) -> Result<Truth> {
         let w = self.matrix(weight)?;
         let Some(format) = self.check.assignment.specs[weight].activation else {
             let values = reference::linear(x, spans.len(), &w.decode(), w.cols, bias);

@@ -66,8 +66,7 @@ fn on_device(
 ) -> Result<(Vec<u32>, Vec<f32>)> {
     let rows = tokens.len();
     let words = cols.next_multiple_of(32) / 4;
-    let maxima: Vec<f32> =
-        x.chunks(cols).map(|row| row.iter().fold(0.0f32, |m, v| m.max(v.abs()))).collect();
+    let maxima: Vec<f32> = x.chunks(cols).map(|row| row.iter().fold(0.0f32, |m, v| m.max(v.abs()))).collect();
     let mut launch = Launch::new(gpu);
     launch
         .input("x", &strided(x, cols, cols + 3, STRAY))?

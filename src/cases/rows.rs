@@ -66,7 +66,9 @@ pub(super) fn layer_norm(table: &mut Table) {
     for (rows, cols) in SHAPES {
         for (name, factor, offset) in INPUTS {
             let shape = format!("[{rows}, {cols}]{name}");
-            table.add("", shape, Tolerance::Nmse(ONE_OP), move |gpu| normalize(gpu, rows, cols, factor, offset));
+            table.add("", shape, Tolerance::Nmse(ONE_OP), move |gpu| {
+                normalize(gpu, rows, cols, factor, offset)
+            });
         }
     }
     // The mean has an error of a few 2^-24 of itself, which is ten times as much of the spread.
@@ -82,7 +84,8 @@ fn normalize(gpu: &Gpu, rows: usize, cols: usize, factor: f32, offset: f32) -> R
 
 pub(super) fn softmax(table: &mut Table) {
     for (rows, cols) in SHAPES {
-        for (name, factor, offset) in [("", 2.0, 0.0), (", far from 0", 20.0, -300.0), (", equal", 0.0, 3e38)] {
+        for (name, factor, offset) in [("", 2.0, 0.0), (", far from 0", 20.0, -300.0), (", equal", 0.0, 3e38)]
+        {
             table.add("", format!("[{rows}, {cols}]{name}"), Tolerance::Nmse(ONE_OP), move |gpu| {
                 let x = inputs(rows, cols, factor, offset);
                 run(gpu, Kernel::Softmax, cols, &x, &[], &reference::softmax(&x, cols))

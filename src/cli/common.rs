@@ -1,5 +1,6 @@
 //! What the verbs share: model and device arguments, the opening banner, progress bars.
 
+use std::cmp::Reverse;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,9 +8,9 @@ use std::time::Duration;
 
 use anybit::engine::{Resident, SessionOptions};
 use anybit::eval::MemoryReport;
-use anybit::format::{Format, Scope, Spec};
+use anybit::format::{Format, Packed, Scope, Spec};
 use anybit::gpu::{Gpu, OpenOptions};
-use anybit::graph::Assignment;
+use anybit::graph::{Assignment, WeightId, Weights};
 use anybit::model::Model;
 use anybit::run::Runner;
 use anyhow::{Context as _, Result, bail};
@@ -111,10 +112,33 @@ pub(crate) fn runner<'a>(
     assignment: &Assignment,
     options: SessionOptions,
 ) -> Result<Runner<'a>> {
-    Ok(match resident {
-        Some(resident) => Runner::gpu(resident, Arc::new(model.graph().clone()), model, assignment, options)?,
-        None => Runner::reference(model.graph(), model, assignment, options.sequences)?,
-    })
+    let weights = Counted { model, bar: progress(model.graph().weights.len() as u64, "loading") };
+    let runner = match resident {
+        Some(resident) => {
+            Runner::gpu(resident, Arc::new(model.graph().clone()), &weights, assignment, options)
+        }
+        None => Runner::reference(model.graph(), &weights, assignment, options.sequences),
+    };
+    weights.bar.finish_and_clear();
+    Ok(runner?)
+}
+
+/// Weights of a model that move a progress bar as they are asked for.
+struct Counted<'a> {
+    model: &'a Model,
+    bar: ProgressBar,
+}
+
+impl Weights for Counted<'_> {
+    fn packed(&self, weight: WeightId, format: Format) -> anybit::Result<Packed> {
+        self.bar.inc(1);
+        self.model.packed(weight, format)
+    }
+
+    fn vector(&self, weight: WeightId) -> anybit::Result<Vec<f32>> {
+        self.bar.inc(1);
+        self.model.vector(weight)
+    }
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -181,9 +205,9 @@ pub(crate) fn device_line(gpu: Option<&Gpu>) -> String {
 
 /// `42 × int4(group=32), 1 × f16`
 pub(crate) fn mix_line(model: &Model, assignment: &Assignment) -> String {
-    let parts: Vec<_> =
-        assignment.mix(model.graph()).iter().map(|(spec, n, _)| format!("{n} × {spec}")).collect();
-    parts.join(", ")
+    let mut mix = assignment.mix(model.graph());
+    mix.sort_by_key(|&(_, _, weights)| Reverse(weights));
+    mix.iter().map(|(spec, n, _)| format!("{n} × {spec}")).collect::<Vec<_>>().join(", ")
 }
 
 /// The same for machines: `[{"spec": …, "tensors": 42, "weights": …}, …]`
@@ -263,13 +287,27 @@ pub(crate) fn error_line(error: &anyhow::Error) -> String {
     line
 }
 
+/// How long work runs before its bar appears.
+const PATIENCE: Duration = Duration::from_millis(700);
+
 /// A bar on stderr that appears only where work takes more than a moment and stderr is a terminal.
 pub(crate) fn progress(length: u64, label: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::hidden());
     let style = ProgressStyle::with_template("{msg} [{bar:30}] {percent}% {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
     bar.set_message(label.to_string());
-    bar.enable_steady_tick(Duration::from_millis(500));
+    let weak = bar.downgrade();
+    std::thread::spawn(move || {
+        std::thread::sleep(PATIENCE);
+        // The work may be over by now, or between the check and the drawing.
+        if let Some(bar) = weak.upgrade().filter(|bar| !bar.is_finished()) {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(Duration::from_millis(500));
+            if bar.is_finished() {
+                bar.finish_and_clear();
+            }
+        }
+    });
     bar
 }
 

@@ -27,14 +27,14 @@ const REFERENCE_LOGITS: u64 = 64 << 20;
   anybit eval --model path/to/model --text sample.txt --format \"int4(group=128)@int8\"
   anybit eval --model packed.safetensors --baseline path/to/model --text sample.txt
 
-Without --format or --qconfig this measures what `anybit generate` would run: a packed file as it was packed, the
-block linears of any other model as int4(group=32). `--format f32` measures the unquantized model. KL divergence
-and top-1 agreement compare with the f32 model, which runs beside it on the same executor; for a packed file that
+Without --format or --qconfig this measures what `anybit generate` would run: a packed file as it was packed, the \
+block linears of any other model as int4(group=32). `--format f32` measures the unquantized model. KL divergence \
+and top-1 agreement compare with the f32 model, which runs beside it on the same executor; for a packed file that \
 model is gone, so they need --baseline.
 
-The text is cut into windows of the model's context (at most 2048 tokens, see --context), which predict every next
-token; what does not fill the last window is left out. Where the text holds <|endoftext|>, each document is
-a sequence of its own with a beginning-of-text token in front.")]
+The text is cut into windows of the model's context (at most 2048 tokens, see --context), which predict every next \
+token; what does not fill the last window is left out. Where the text holds <|endoftext|>, each document is a \
+sequence of its own with a beginning-of-text token in front.")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,

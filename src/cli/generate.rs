@@ -9,6 +9,7 @@ use anybit::model::sampling::{Sampler, SamplingOptions};
 use anybit::model::{Model, Tokenizer};
 use anybit::run::{GenerationOptions, GenerationReport, StopReason, generate};
 use anyhow::{Result, bail};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::common::{self, DeviceArgs, FormatArgs, ModelArgs};
@@ -22,8 +23,9 @@ use super::common::{self, DeviceArgs, FormatArgs, ModelArgs};
   anybit generate --prompt \"KING:\" --format mxint8 --compare \"qlinear(bits=4)\"
 
 Only the text goes to stdout, everything said about it to stderr, so `> FILE` keeps the text.
-Without --format or --qconfig, a packed file runs as it was packed, and the block linears of any other model as
-int4(group=32). The same seed, options and format give the same text.")]
+
+Without --format or --qconfig, a packed file runs as it was packed, and the block linears of any other model as \
+int4(group=32). The same seed, options and format give the same text on the same device.")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -138,7 +140,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
             eprintln!();
             common::note("format", &common::mix_line(&model, &outcome.assignment));
         }
-        outcome.summary(&job);
+        outcome.summary(&job, gpu.is_some());
     }
     Ok(true)
 }
@@ -157,13 +159,22 @@ fn job<'a>(args: &Args, model: &'a Model, sampling: SamplingOptions) -> Result<J
         if text.is_empty() {
             bail!("prompt {} is empty; give at least one character to continue", i + 1);
         }
-        prompts.push(model.encode_prompt(text)?);
+        let ids = model.encode_prompt(text)?;
+        let context = model.graph().context;
+        if ids.len() >= context {
+            bail!(
+                "prompt {} has {} tokens, the model's context has {context}; shorten it so that at least one token \
+                 can follow",
+                i + 1,
+                ids.len()
+            );
+        }
+        prompts.push(ids);
     }
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     let options = GenerationOptions {
         max_tokens: args.max_tokens,
-        // No larger than needed, because the KV caches are as large. A prompt too long for the model must not
-        // look like one too long for a smaller cache.
+        // No larger than needed, because the KV caches are as large.
         context: model.graph().context.min(longest.saturating_add(args.max_tokens)),
         eos: model.eos(),
         sampling,
@@ -187,10 +198,7 @@ impl Outcome {
         mut resident: Option<&mut Resident>,
         prompt: Option<&str>,
     ) -> Result<()> {
-        let bar = common::progress((job.prompts.len() * job.options.max_tokens) as u64, "generating");
-        if prompt.is_some() {
-            bar.finish_and_clear();
-        }
+        let most = |ids: &Vec<u32>| job.options.max_tokens.min(job.options.context + 1 - ids.len()) as u64;
         let uploaded = |resident: &Option<&mut Resident>| resident.as_ref().map_or(0, |r| r.uploaded_bytes());
         let before = uploaded(&resident);
         let options = SessionOptions {
@@ -201,6 +209,10 @@ impl Outcome {
         };
         let mut runner = common::runner(job.model, resident.as_deref_mut(), &self.assignment, options)?;
         self.uploaded = uploaded(&resident) - before;
+        let bar = match prompt {
+            Some(_) => ProgressBar::hidden(), // the text itself shows the progress
+            None => common::progress(job.prompts.iter().map(most).sum(), "generating"),
+        };
         if let Some(prompt) = prompt {
             common::print(prompt)?;
         }
@@ -235,19 +247,17 @@ impl Outcome {
         Ok(())
     }
 
-    fn summary(&self, job: &Job<'_>) {
+    fn summary(&self, job: &Job<'_>, on_gpu: bool) {
         let report = &self.report;
         let first = report.first_token.as_secs_f64();
         let rate = match per_second(report.prompt_tokens, first) {
             Some(rate) => format!("{rate:.1} tokens/s, "),
             None => String::new(),
         };
+        let compiled = if on_gpu { " (shader compilation included)" } else { "" };
         common::note(
             "prompt",
-            &format!(
-                "{} tokens, {rate}first token after {first:.3} s (shader compilation included)",
-                report.prompt_tokens
-            ),
+            &format!("{} tokens, {rate}first token after {first:.3} s{compiled}", report.prompt_tokens),
         );
         let decode = report.decode.as_secs_f64();
         let rate = match per_second(report.decode_tokens, decode) {

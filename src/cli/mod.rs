@@ -4,6 +4,7 @@ mod common;
 mod dequantize;
 mod devices;
 mod eval;
+mod explain;
 mod generate;
 mod inspect;
 mod quantize;

@@ -190,5 +190,9 @@ fn print_nodes(name: &str, nodes: &[&NodeResult]) {
 
 /// `gemv<int4 group>`
 fn label(line: &Line) -> String {
-    if line.variant.is_empty() { line.kernel.to_string() } else { format!("{}<{}>", line.kernel, line.variant) }
+    if line.variant.is_empty() {
+        line.kernel.to_string()
+    } else {
+        format!("{}<{}>", line.kernel, line.variant)
+    }
 }

@@ -6,7 +6,7 @@ use super::resident::{DeviceMatrix, Part};
 use crate::error::{Result, invalid};
 use crate::format::Format;
 use crate::gpu::{Binder, Buffer, Gpu, Pipeline};
-use crate::shader::{Epilogue, FormatVariant, Kernel, Tile, Variant};
+use crate::shader::{DeviceClass, Epilogue, FormatVariant, Kernel, Tile, Variant};
 
 /// Up to this many rows of x a GEMV is used, beyond it a tiled GEMM.
 pub(super) const GEMV_ROWS: usize = 8;
@@ -86,6 +86,7 @@ pub(super) fn multiply(
     target: &Target,
     scratch: Option<&Buffer>,
 ) -> Result<()> {
+    let method = Method::choose(gpu, m);
     for part in &matrix.parts {
         let (format, row_words, codes) = match scratch {
             Some(scratch) => {
@@ -94,9 +95,9 @@ pub(super) fn multiply(
             }
             None => (FormatVariant::new(matrix.format, matrix.cols), matrix.row_words, &part.codes),
         };
-        let pipeline = pipeline(gpu, format, m, matrix.cols, operand, target.epilogue)?;
+        let pipeline = pipeline(gpu, method, format, m, matrix.cols, operand, target.epilogue)?;
         let tile = pipeline.tile;
-        let groups = if shape(gpu, m) == Shape::Gemv {
+        let groups = if method == Method::Gemv {
             (part.rows as u64).div_ceil(u64::from(tile.workgroup / tile.lanes * tile.thread_n))
         } else {
             (m as u64).div_ceil(tile.tile_m.into()) * (part.rows as u64).div_ceil(tile.tile_n.into())
@@ -127,37 +128,62 @@ pub(super) fn multiply(
 }
 
 /// Which kind of kernel multiplies m rows.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shape {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// One or a few rows of W per invocation or group of lanes, up to 8 rows of x.
     Gemv,
-    Gemm,
+    /// Tiles in workgroup memory.
+    Tiled,
+    /// Tiles in registers, for software drivers; needs subgroups of at least 8.
     Direct,
 }
 
-fn shape(gpu: &Gpu, m: usize) -> Shape {
-    match gpu.direct() {
-        true if m > 1 => Shape::Direct,
-        false if m > GEMV_ROWS => Shape::Gemm,
-        _ => Shape::Gemv,
+impl Method {
+    /// What plans use for `m` rows of x on this device.
+    pub fn choose(gpu: &Gpu, m: usize) -> Self {
+        match gpu.class() == DeviceClass::Cpu && Self::Direct.runs_on(gpu, m) {
+            true if m > 1 => Self::Direct,
+            false if m > GEMV_ROWS => Self::Tiled,
+            _ => Self::Gemv,
+        }
+    }
+
+    /// Whether this device can multiply `m` rows of x this way.
+    pub fn runs_on(self, gpu: &Gpu, m: usize) -> bool {
+        match self {
+            Self::Gemv => m <= GEMV_ROWS,
+            Self::Tiled => true,
+            Self::Direct => gpu.subgroups() && gpu.adapter().subgroup.0 >= 8,
+        }
+    }
+
+    /// The kernel it stands for.
+    pub fn kernel(self, integer: bool) -> Kernel {
+        match (self, integer) {
+            (Self::Gemv, false) => Kernel::Gemv,
+            (Self::Gemv, true) => Kernel::GemvI8,
+            (Self::Tiled, false) => Kernel::Gemm,
+            (Self::Tiled, true) => Kernel::GemmI8,
+            (Self::Direct, false) => Kernel::GemmDirect,
+            (Self::Direct, true) => Kernel::GemmI8Direct,
+        }
     }
 }
 
 fn pipeline(
     gpu: &Gpu,
+    method: Method,
     format: FormatVariant,
     m: usize,
     cols: usize,
     operand: Operand,
     epilogue: Epilogue,
 ) -> Result<Arc<Pipeline>> {
-    let integer = matches!(operand, Operand::Codes { .. });
-    let (kernel, tile) = match (shape(gpu, m), integer) {
-        (Shape::Gemv, false) => (Kernel::Gemv, Tile::gemv(gpu.class(), m, cols)),
-        (Shape::Gemv, true) => (Kernel::GemvI8, Tile::gemv(gpu.class(), m, cols)),
-        (Shape::Direct, false) => (Kernel::GemmDirect, Tile::direct()),
-        (Shape::Direct, true) => (Kernel::GemmI8Direct, Tile::direct()),
-        (Shape::Gemm, false) => (Kernel::Gemm, Tile::gemm()),
-        (Shape::Gemm, true) => (Kernel::GemmI8, Tile::gemm()),
+    let kernel = method.kernel(matches!(operand, Operand::Codes { .. }));
+    let tile = match method {
+        Method::Gemv => Tile::gemv(gpu.class(), m, cols),
+        Method::Tiled => Tile::gemm(),
+        Method::Direct => Tile::direct(),
     };
     gpu.pipeline(&Variant { format: Some(format), epilogue: Some(epilogue), ..Variant::plain(kernel, tile) })
 }

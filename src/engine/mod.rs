@@ -15,6 +15,6 @@ mod values;
 
 pub use dequantize::Dequantizer;
 pub use loss::{LossReport, Losses};
-pub use matmul::MatMul;
+pub use matmul::{MatMul, Method};
 pub use resident::{DeviceMatrix, Part, Resident};
 pub use session::{Session, SessionOptions};

@@ -23,6 +23,9 @@ pub(super) struct Context<'a> {
     pub(super) rotations: &'a HashMap<NodeId, Buffer>,
     pub(super) caches: &'a [(Buffer, Buffer)],
     pub(super) tokens: &'a Buffer,
+    /// The tokens of the output rows, for nodes after the selection.
+    pub(super) output_tokens: &'a Buffer,
+    pub(super) selected: &'a [bool],
     pub(super) outputs: &'a Buffer,
     pub(super) context: usize,
     pub(super) fused: bool,
@@ -355,15 +358,11 @@ impl Lowering<'_> {
         let words_per_row = x.stride / 4;
         let words = gpu.buffer("activation codes", (x.rows * words_per_row * 4) as u64)?;
         let scales = gpu.buffer("activation scales", (x.rows * 4) as u64)?;
+        let tokens = if self.c.selected[node] { self.c.output_tokens } else { self.c.tokens };
         let variant = Variant::plain(Kernel::Quantize, Tile::reduction(gpu.class()))
             .constant("PER_TENSOR", u32::from(format.scope == ActivationScope::Tensor));
-        let buffers = [
-            ("x", &x.buffer),
-            ("maxima", &maxima),
-            ("tokens", self.c.tokens),
-            ("y", &words),
-            ("x_scale", &scales),
-        ];
+        let buffers =
+            [("x", &x.buffer), ("maxima", &maxima), ("tokens", tokens), ("y", &words), ("x_scale", &scales)];
         let mut all = params.to_vec();
         all.extend([("y_stride", words_per_row as u32), ("q_max", (1 << (format.bits - 1)) - 1)]);
         self.dispatch(&variant, &buffers, &all, x.rows as u64)?;

@@ -37,7 +37,12 @@ pub struct Session {
     rotations: HashMap<NodeId, Buffer>,
     caches: Vec<(Buffer, Buffer)>,
     tokens: Buffer,
+    output_tokens: Buffer,
     outputs: Buffer,
+    /// Per node: whether its rows are the output rows.
+    selected: Vec<bool>,
+    /// Tokens that each sequence slot holds.
+    lengths: Vec<usize>,
     capacity: usize,
     plans: HashMap<(usize, usize), (Plan, u64)>,
     clock: u64,
@@ -65,6 +70,11 @@ impl Session {
         }
         if options.sequences == 0 {
             invalid!("a session needs at least one sequence");
+        }
+        let selected = graph.check()?;
+        if assignment.specs.len() != graph.weights.len() {
+            let (got, want) = (assignment.specs.len(), graph.weights.len());
+            invalid!("the assignment has {got} entries; this graph has {want} weights");
         }
         let gpu = resident.gpu().clone();
         let mut matrices = Vec::with_capacity(graph.weights.len());
@@ -95,7 +105,8 @@ impl Session {
             ));
         }
         let rotations = rotations(&gpu, &graph, options.context)?;
-        let (tokens, outputs) = (gpu.buffer("tokens", 32)?, gpu.buffer("outputs", 4)?);
+        let (tokens, output_tokens) = (gpu.buffer("tokens", 32)?, gpu.buffer("output tokens", 32)?);
+        let outputs = gpu.buffer("outputs", 4)?;
         Ok(Self {
             gpu,
             graph,
@@ -106,7 +117,10 @@ impl Session {
             rotations,
             caches,
             tokens,
+            output_tokens,
             outputs,
+            selected,
+            lengths: vec![0; options.sequences],
             capacity: 0,
             plans: HashMap::new(),
             clock: 0,
@@ -129,20 +143,22 @@ impl Session {
     /// # Errors
     /// When the batch does not fit the session or the device fails.
     pub fn step(&mut self, batch: &Batch) -> Result<()> {
-        self.check(batch)?;
+        batch.check(&self.graph, self.options.context, &self.lengths)?;
         let shape = (batch.tokens.len(), batch.outputs.len());
         if shape.0 > self.capacity {
             self.capacity = shape.0.next_power_of_two();
             self.tokens = self.gpu.buffer("tokens", (self.capacity * 32) as u64)?;
+            self.output_tokens = self.gpu.buffer("output tokens", (self.capacity * 32) as u64)?;
             self.outputs = self.gpu.buffer("outputs", (self.capacity * 4) as u64)?;
             self.plans.clear();
         }
-        let mut rows: Vec<u32> = Vec::with_capacity(shape.0 * 8);
-        for (token, (begin, end)) in batch.tokens.iter().zip(batch.spans()) {
-            rows.extend([token.id, token.sequence, token.position, begin, end, 0, 0, 0]);
-        }
-        self.gpu.upload(&self.tokens, bytemuck::cast_slice(&rows))?;
+        self.gpu.upload(&self.tokens, bytemuck::cast_slice(&token_rows(batch)))?;
         self.gpu.upload(&self.outputs, bytemuck::cast_slice(&batch.outputs))?;
+        let selected = Batch {
+            tokens: batch.outputs.iter().map(|&row| batch.tokens[row as usize]).collect(),
+            outputs: Vec::new(),
+        };
+        self.gpu.upload(&self.output_tokens, bytemuck::cast_slice(&token_rows(&selected)))?;
         self.clock += 1;
         if !self.plans.contains_key(&shape) {
             if self.plans.len() >= MAX_PLANS {
@@ -155,6 +171,9 @@ impl Session {
         if let Some((plan, used)) = self.plans.get_mut(&shape) {
             *used = self.clock;
             self.gpu.run(&[&plan.recording])?;
+        }
+        for token in &batch.tokens {
+            self.lengths[token.sequence as usize] = token.position as usize + 1;
         }
         self.current = shape;
         Ok(())
@@ -170,40 +189,13 @@ impl Session {
             rotations: &self.rotations,
             caches: &self.caches,
             tokens: &self.tokens,
+            output_tokens: &self.output_tokens,
+            selected: &self.selected,
             outputs: &self.outputs,
             context: self.options.context,
             fused: self.options.fused,
             keep: self.options.keep,
         }
-    }
-
-    fn check(&self, batch: &Batch) -> Result<()> {
-        if batch.tokens.is_empty() || batch.outputs.is_empty() {
-            invalid!("an empty batch; give at least one token and one output row");
-        }
-        for (row, token) in batch.tokens.iter().enumerate() {
-            if token.id as usize >= self.graph.vocabulary {
-                invalid!("token {} at row {row}; the vocabulary has {}", token.id, self.graph.vocabulary);
-            }
-            if token.position as usize >= self.options.context {
-                invalid!(
-                    "position {} at row {row} is past the context of {} tokens",
-                    token.position,
-                    self.options.context
-                );
-            }
-            if token.sequence as usize >= self.options.sequences {
-                invalid!(
-                    "sequence {} at row {row}; the session has {}",
-                    token.sequence,
-                    self.options.sequences
-                );
-            }
-        }
-        if let Some(row) = batch.outputs.iter().find(|&&row| row as usize >= batch.tokens.len()) {
-            invalid!("output row {row} of a batch of {} tokens", batch.tokens.len());
-        }
-        Ok(())
     }
 
     /// Logits of the last step on the device.
@@ -243,6 +235,15 @@ impl Session {
     pub fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
     }
+}
+
+/// The rows that kernels see as `Token`.
+fn token_rows(batch: &Batch) -> Vec<u32> {
+    let mut rows = Vec::with_capacity(batch.tokens.len() * 8);
+    for (token, (begin, end)) in batch.tokens.iter().zip(batch.spans()) {
+        rows.extend([token.id, token.sequence, token.position, begin, end, 0, 0, 0]);
+    }
+    rows
 }
 
 /// Reads a value back without its padding.

@@ -2,7 +2,7 @@
 
 mod memory;
 
-pub use memory::{MemoryReport, TensorMemory};
+pub use memory::{MemoryReport, TensorKind, TensorMemory, activation_bytes};
 
 use serde::Serialize;
 

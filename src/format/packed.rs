@@ -25,7 +25,8 @@ pub struct Packed {
 
 impl Packed {
     /// A packed matrix from stored words. The words themselves are not checked: every bit pattern decodes
-    /// to something.
+    /// to something. `mxint_cuda` codes of -128, which its encoder never writes, become the 0 that the original
+    /// decodes them to.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) where [`Format::layout`] fails or a stream has the wrong
@@ -34,7 +35,7 @@ impl Packed {
         format: Format,
         rows: usize,
         cols: usize,
-        codes: Vec<u32>,
+        mut codes: Vec<u32>,
         scales: Vec<u32>,
     ) -> Result<Self> {
         let layout = format.layout(rows, cols)?;
@@ -43,6 +44,12 @@ impl Packed {
         {
             if got != want {
                 invalid!("{format} matrix [{rows}, {cols}]: got {got} {what} words, want {want}");
+            }
+        }
+        if let Format::MxIntCuda { .. } = format {
+            for word in &mut codes {
+                let bytes = word.to_le_bytes().map(|byte| if byte == 0x80 { 0 } else { byte });
+                *word = u32::from_le_bytes(bytes);
             }
         }
         Ok(Self { format, rows, cols, codes, scales })

@@ -43,25 +43,27 @@ impl Gpu {
     /// # Errors
     /// When it exceeds the binding limit or the device is out of memory.
     pub fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer> {
-        self.allocate(label, bytes, wgpu::BufferUsages::STORAGE)
+        // A little room over the limit that plans see, because small buffers are padded.
+        let limit = self.max_binding().saturating_add(256);
+        self.allocate(label, bytes, wgpu::BufferUsages::STORAGE, limit)
     }
 
-    /// Allocates a uniform buffer.
+    /// Allocates a uniform buffer; kernels bind small blocks of it.
     ///
     /// # Errors
-    /// As [`Gpu::buffer`].
+    /// As [`Gpu::buffer`], with the limit of a whole buffer.
     pub fn uniform(&self, label: &str, bytes: u64) -> Result<Buffer> {
-        self.allocate(label, bytes, wgpu::BufferUsages::UNIFORM)
+        self.allocate(label, bytes, wgpu::BufferUsages::UNIFORM, self.adapter().max_buffer_bytes)
     }
 
-    fn allocate(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<Buffer> {
+    fn allocate(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages, limit: u64) -> Result<Buffer> {
         self.check()?;
-        let bytes = bytes.max(16).next_multiple_of(16);
-        // A little room over the user-visible limit, because small buffers are padded.
-        if bytes > self.max_binding().saturating_add(256) {
+        let bytes = bytes.max(16).checked_next_multiple_of(16).unwrap_or(u64::MAX);
+        if bytes > limit {
             return Err(Error::unavailable(format!(
-                "{label} needs {bytes} bytes in one binding, this device allows {}: use fewer tokens at a time",
-                self.max_binding()
+                "{label} needs {bytes} bytes in one binding, this device allows {}; use fewer tokens, sequences or \
+                 a shorter context",
+                limit.min(self.max_binding())
             )));
         }
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);

@@ -137,11 +137,6 @@ impl Gpu {
         self.subgroups
     }
 
-    /// Whether kernels that keep their tile in registers are used: a software driver with subgroups of at least 8.
-    pub fn direct(&self) -> bool {
-        self.class == DeviceClass::Cpu && self.subgroups && self.adapter.subgroup.0 >= 8
-    }
-
     /// Largest storage-buffer binding in bytes; tensors beyond it are split.
     pub fn max_binding(&self) -> u64 {
         self.max_binding

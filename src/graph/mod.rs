@@ -4,6 +4,7 @@
 //! Nodes are stored in execution order; the last node holds the logits.
 
 mod assignment;
+mod check;
 
 pub use assignment::{Assignment, closest_names, matches_pattern};
 

@@ -11,7 +11,8 @@ use std::path::Path;
 
 /// Writes the tensors of the packed file `input` to `output`: packed ones decoded by `decode` (e.g.
 /// [`Packed::decode`], or a device) in the names, shapes and orientation they had in the checkpoint,
-/// other f16 and bf16 tensors widened to f32, the rest copied.
+/// other f16 and bf16 tensors widened to f32, the rest copied. A decoded NaN is written as 0x7fc00000,
+/// whatever its payload.
 ///
 /// # Errors
 /// When `input` was not written by quantize or is corrupt, `decode` fails or returns another number of
@@ -58,6 +59,8 @@ pub fn dequantize_file(
                 entry.cols
             );
         }
+        // Several bit patterns are NaN, and which one comes out of an operation depends on the machine.
+        values.iter_mut().filter(|value| value.is_nan()).for_each(|value| *value = f32::NAN);
         if entry.transposed {
             values = transpose(&values, entry.rows, entry.cols);
         }

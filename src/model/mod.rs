@@ -20,7 +20,7 @@ mod tokenizer;
 mod writer;
 
 pub use dequantize::dequantize_file;
-pub use quantize::{Matrix, Progress, Report, TensorReport, quantize_file, quantize_model};
+pub use quantize::{Matrix, Progress, Report, TensorReport, matrices, quantize_file, quantize_model};
 pub use reader::{Entry, Reader};
 pub use safetensors_file::{Dtype, TensorFile, TensorInfo};
 pub use tokenizer::{TextStream, Tokenizer};

@@ -5,7 +5,7 @@ use super::safetensors_file::{Dtype, TensorFile, TensorInfo};
 use super::writer::{Planned, Writer, word_bytes};
 use super::{Model, transpose};
 use crate::error::{Error, Result, invalid};
-use crate::format::{Packed, Spec};
+use crate::format::{Base11Layout, Format, Packed, Spec};
 use crate::graph::{Assignment, Role};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -35,7 +35,8 @@ pub struct TensorReport {
     pub input_bytes: usize,
     /// Bytes of data in the output, scales included.
     pub output_bytes: usize,
-    /// Groups whose scale does not fit its type.
+    /// Groups whose scale does not fit its type, so that they decode to far less than they held, or to infinity
+    /// or NaN.
     pub scale_overflows: usize,
 }
 
@@ -115,21 +116,14 @@ pub fn quantize_file(
     let reader = Reader::open(input)?;
     let file = plain(&reader)?;
     let mut jobs = HashMap::new();
-    for tensor in file.tensors() {
-        let is_matrix = tensor.shape.len() >= 2 || (vectors && tensor.shape.len() == 1);
-        if !is_matrix || tensor.elements() == 0 {
-            continue;
-        }
-        if !is_float(tensor.dtype) {
-            continue;
-        }
-        let Some((rows, cols)) = flatten(&tensor.shape, false) else { continue };
-        let matrix = Matrix { name: &tensor.name, shape: &tensor.shape, rows, cols };
-        if let Some(spec) = choose(&matrix)? {
+    for matrix in matrices(file, vectors) {
+        let Some(spec) = choose(&matrix)? else { continue };
+        if let Some(tensor) = file.get(matrix.name) {
             if !matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
                 // Says which types can be read.
                 file.widen(tensor)?;
             }
+            let Matrix { rows, cols, .. } = matrix;
             jobs.insert(tensor.name.as_str(), Job { spec, rows, cols, transposed: false });
         }
     }
@@ -141,6 +135,19 @@ pub fn quantize_file(
         );
     }
     write(file, &jobs, &[], output, progress)
+}
+
+/// The tensors of a plain file that [`quantize_file`] offers to its `choose`: floats of any width with at least
+/// two dimensions (one with `vectors`) and one element.
+pub fn matrices<'a>(file: &'a TensorFile, vectors: bool) -> Vec<Matrix<'a>> {
+    let least = if vectors { 1 } else { 2 };
+    let fits =
+        |tensor: &&TensorInfo| tensor.shape.len() >= least && tensor.elements() > 0 && is_float(tensor.dtype);
+    let matrix = |tensor: &'a TensorInfo| {
+        let (rows, cols) = flatten(&tensor.shape, false)?;
+        Some(Matrix { name: &tensor.name, shape: &tensor.shape, rows, cols })
+    };
+    file.tensors().iter().filter(fits).filter_map(matrix).collect()
 }
 
 /// Floats of every width: a matrix of a type that cannot be read is an error and not silently copied.
@@ -203,11 +210,11 @@ fn write(
         match jobs.get(tensor.name.as_str()) {
             None => writer.write(index, file.bytes(tensor))?,
             Some(job) => {
-                let packed = encode(file, tensor, job)?;
+                let (packed, overflows) = encode(file, tensor, job)?;
                 let (codes, scales) = stored_bytes(&packed)?;
                 entry.spec = Some(job.spec);
                 entry.output_bytes = codes.len() + scales.len();
-                entry.scale_overflows = packed.scale_overflows();
+                entry.scale_overflows = overflows;
                 writer.write(index, &codes)?;
                 if !scales.is_empty() {
                     index += 1;
@@ -252,13 +259,42 @@ fn plan(file: &TensorFile, jobs: &HashMap<&str, Job>) -> Result<(Vec<Planned>, V
     Ok((planned, Value::Object(descriptions)))
 }
 
-fn encode(file: &TensorFile, tensor: &TensorInfo, job: &Job) -> Result<Packed> {
+/// The packed tensor, and how many of its scales do not fit.
+fn encode(file: &TensorFile, tensor: &TensorInfo, job: &Job) -> Result<(Packed, usize)> {
     let mut values = file.widen_finite(tensor)?;
     if job.transposed {
         values = transpose(&values, job.cols, job.rows);
     }
     let in_tensor = |error| Error::Invalid(format!("{}: tensor `{}`: {error}", file.label(), tensor.name));
-    job.spec.weight.encode(&values, job.rows, job.cols).map_err(in_tensor)
+    let packed = job.spec.weight.encode(&values, job.rows, job.cols).map_err(in_tensor)?;
+    let overflows = packed.scale_overflows() + saturations(&packed, &values)?;
+    Ok((packed, overflows))
+}
+
+/// Groups whose scale is finite and yet too small: an f16 scale that was cut to the largest f16, or a
+/// scale whose largest code decodes to infinity.
+fn saturations(packed: &Packed, values: &[f32]) -> Result<usize> {
+    let (format, cols) = (packed.format, packed.cols);
+    let qmax = match format {
+        Format::Int { bits, .. } => (1u32 << (bits - 1)) - 1,
+        Format::Base11 { layout: Base11Layout::Two7, .. } => 5,
+        _ => return Ok(0),
+    };
+    let qmax = qmax as f32;
+    let layout = format.layout(packed.rows, cols)?;
+    if layout.scale_bits == 32 {
+        let is_over =
+            |bits: &&u32| f32::from_bits(**bits).is_finite() && (f32::from_bits(**bits) * qmax).is_infinite();
+        return Ok(packed.scales.iter().filter(is_over).count());
+    }
+    let largest = u32::from(half::f16::MAX.to_bits());
+    if !packed.scales.iter().any(|word| word & 0xffff == largest || word >> 16 == largest) {
+        return Ok(0);
+    }
+    // From here on the quotient rounds to infinity (half of a step of 32 above the largest f16).
+    let limit = (half::f16::MAX.to_f32() + 16.0) * qmax;
+    let groups = values.chunks(cols).flat_map(|row| row.chunks(layout.group));
+    Ok(groups.filter(|group| group.iter().any(|value| value.abs() >= limit)).count())
 }
 
 /// Codes and scales as the file holds them: the words without the padding at the end of the scales and,

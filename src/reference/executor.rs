@@ -1,7 +1,7 @@
 //! Runs a graph on the CPU, node by node, with the functions of this module.
 
 use super::linear::{IntegerMatrix, dequantize_activations, integer_matrix_product, linear};
-use super::{Heads, activate, add, attention, embed, layer_norm, mul, rms_norm, rope, shapes, slice};
+use super::{Heads, activate, add, attention, embed, layer_norm, mul, rms_norm, rope, slice};
 use crate::error::{Result, invalid};
 use crate::format::{ActivationFormat, quantize_activations};
 use crate::graph::{Assignment, Batch, Graph, Node, Op, Role, WeightId, Weights};
@@ -51,7 +51,7 @@ impl<'a> Executor<'a> {
         assignment: &Assignment,
         sequences: usize,
     ) -> Result<Self> {
-        let selected = shapes::check_graph(graph)?;
+        let selected = graph.check()?;
         if assignment.specs.len() != graph.weights.len() {
             let (got, want) = (assignment.specs.len(), graph.weights.len());
             invalid!("the assignment has {got} entries, want {want}, one per weight of the graph");
@@ -81,7 +81,7 @@ impl<'a> Executor<'a> {
     /// # Errors
     /// As [`Executor::run`].
     pub fn run_nodes(&mut self, batch: &Batch) -> Result<Vec<Vec<f32>>> {
-        shapes::check_batch(self.graph, &self.lengths, batch)?;
+        batch.check(self.graph, self.graph.context, &self.lengths)?;
         let spans = batch.spans();
         let selected_spans = selected_spans(batch, &spans);
         let graph = self.graph;

@@ -14,7 +14,6 @@ mod executor;
 mod linear;
 mod loss;
 mod ops;
-mod shapes;
 
 pub use attention::{Heads, attention, attention_scores, attention_values};
 pub use compare::{Comparison, nmse};

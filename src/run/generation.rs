@@ -97,11 +97,14 @@ pub fn generate(
         batch.outputs.push(batch.tokens.len() as u32 - 1);
     }
     let start = Instant::now();
+    let greedy = options.sampling.temperature == 0.0;
     let mut active: Vec<usize> = (0..prompts.len()).collect();
     let mut decode_start = None;
     while !active.is_empty() {
         runner.step(&batch)?;
-        let chosen = choose(runner, &active, &mut samplers, options)?;
+        // The device's argmax does not look for NaN: where the numbers overflow they do so from the start.
+        let on_device = greedy && decode_start.is_some();
+        let chosen = choose(runner, &active, &mut samplers, on_device)?;
         match decode_start {
             None => {
                 report.first_token = start.elapsed();
@@ -138,14 +141,14 @@ pub fn generate(
     Ok(report)
 }
 
-/// One token per active sequence; greedy choices are made on the device.
+/// One token per active sequence, of the logits on the device (the likeliest) or read back.
 fn choose(
     runner: &Runner<'_>,
     active: &[usize],
     samplers: &mut [Sampler],
-    options: &GenerationOptions,
+    on_device: bool,
 ) -> Result<Vec<u32>> {
-    if options.sampling.temperature == 0.0 {
+    if on_device {
         return runner.argmax();
     }
     let logits = runner.logits()?;

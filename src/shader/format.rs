@@ -76,6 +76,11 @@ impl FormatVariant {
         }
     }
 
+    /// Whether chunks straddle groups, so that every element looks its scale up.
+    pub fn scale_per_element(self) -> bool {
+        matches!(self.kind, Kind::MxInt { per_element: true, .. } | Kind::Radix9In32 { aligned: false })
+    }
+
     /// Whether one i32 sum may run over all of K.
     pub fn row_scale(self) -> bool {
         matches!(self.kind, Kind::Int { row_scale: true, .. })
@@ -107,7 +112,11 @@ impl FormatVariant {
         for per_element in [false, true] {
             all.push(Kind::MxInt { bits: 8, flat: true, per_element });
         }
-        all.extend([Kind::Radix2In7, Kind::Radix9In32 { aligned: true }, Kind::Radix9In32 { aligned: false }]);
+        all.extend([
+            Kind::Radix2In7,
+            Kind::Radix9In32 { aligned: true },
+            Kind::Radix9In32 { aligned: false },
+        ]);
         let both = [false, true];
         let wide = |kind: Kind| both.into_iter().map(move |wide| Self { kind, wide });
         all.into_iter().flat_map(wide).collect()
@@ -180,7 +189,9 @@ impl Kind {
                 Self::MxInt { bits: 8, flat: true, per_element: !aligned }
             }
             Format::Base11 { layout: Base11Layout::Two7, .. } => Self::Radix2In7,
-            Format::Base11 { layout: Base11Layout::Nine32, group } => Self::Radix9In32 { aligned: group % 32 == 0 },
+            Format::Base11 { layout: Base11Layout::Nine32, group } => {
+                Self::Radix9In32 { aligned: group % 32 == 0 }
+            }
         }
     }
 }

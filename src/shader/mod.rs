@@ -179,7 +179,11 @@ pub fn all_variants() -> Vec<Variant> {
             Contract::None if row.reduces || kernel == Kernel::Argmax => {
                 for class in classes {
                     for subgroup in [false, true] {
-                        let tile = if kernel == Kernel::Attention { Tile::attention(class) } else { Tile::reduction(class) };
+                        let tile = if kernel == Kernel::Attention {
+                            Tile::attention(class)
+                        } else {
+                            Tile::reduction(class)
+                        };
                         let subgroup = subgroup && row.reduces;
                         let variant = Variant { subgroup, ..Variant::plain(kernel, tile) };
                         match kernel {

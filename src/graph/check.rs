@@ -1,49 +1,52 @@
 //! Checks of a graph and of batches, so that the ops can rely on their shapes.
 
+use super::{Batch, Graph, Node, Op, Role, WeightId};
 use crate::error::{Result, invalid};
-use crate::graph::{Batch, Graph, Node, Op, Role, WeightId};
 
-/// Checks that every node of `graph` has the inputs, weights and widths that its op needs, and returns for
-/// each node whether its rows are the batch's outputs (it comes after an [`Op::OutputRows`]) or all tokens.
-///
-/// # Errors
-/// Names the first node that does not fit.
-pub(super) fn check_graph(graph: &Graph) -> Result<Vec<bool>> {
-    if let Some(weight) = graph.weights.iter().find(|w| w.rows == 0 || w.cols == 0) {
-        invalid!("weight {} is empty: {} x {}", weight.tensor, weight.rows, weight.cols);
-    }
-    let mut selected = Vec::with_capacity(graph.nodes.len());
-    for (index, node) in graph.nodes.iter().enumerate() {
-        let Some(&bad) = node.inputs.iter().find(|&&input| input >= index) else {
-            check_node(graph, node)?;
-            let rows: Vec<bool> = node.inputs.iter().map(|&input| selected[input]).collect();
-            if rows.iter().any(|&r| r != rows[0]) {
-                invalid!("node {}: some inputs hold all tokens and some only the output rows", node.name);
-            }
-            let after = rows.first().copied().unwrap_or(false);
-            if after && matches!(node.op, Op::Rope { .. } | Op::Attention { .. } | Op::OutputRows) {
-                invalid!(
-                    "node {}: {} must stand before the output rows are taken",
-                    node.name,
-                    op_name(&node.op)
-                );
-            }
-            selected.push(after || node.op == Op::OutputRows);
-            continue;
-        };
-        invalid!("node {}: input {bad} is not before node {index}", node.name);
-    }
-    match graph.nodes.last() {
-        Some(node) if node.width == graph.vocabulary => Ok(selected),
-        Some(node) => {
-            invalid!(
-                "the last node, {}, has width {}, want {} (vocabulary)",
-                node.name,
-                node.width,
-                graph.vocabulary
-            )
+impl Graph {
+    /// Checks that every node has the inputs, weights and widths that its op needs, and returns for
+    /// each node whether its rows are the batch's outputs (it comes after an [`Op::OutputRows`]) or all tokens.
+    ///
+    /// # Errors
+    /// Names the first node that does not fit.
+    pub fn check(&self) -> Result<Vec<bool>> {
+        let graph = self;
+        if let Some(weight) = graph.weights.iter().find(|w| w.rows == 0 || w.cols == 0) {
+            invalid!("weight {} is empty: {} x {}", weight.tensor, weight.rows, weight.cols);
         }
-        None => invalid!("the graph has no nodes"),
+        let mut selected = Vec::with_capacity(graph.nodes.len());
+        for (index, node) in graph.nodes.iter().enumerate() {
+            let Some(&bad) = node.inputs.iter().find(|&&input| input >= index) else {
+                check_node(graph, node)?;
+                let rows: Vec<bool> = node.inputs.iter().map(|&input| selected[input]).collect();
+                if rows.iter().any(|&r| r != rows[0]) {
+                    invalid!("node {}: some inputs hold all tokens and some only the output rows", node.name);
+                }
+                let after = rows.first().copied().unwrap_or(false);
+                if after && matches!(node.op, Op::Rope { .. } | Op::Attention { .. } | Op::OutputRows) {
+                    invalid!(
+                        "node {}: {} must stand before the output rows are taken",
+                        node.name,
+                        op_name(&node.op)
+                    );
+                }
+                selected.push(after || node.op == Op::OutputRows);
+                continue;
+            };
+            invalid!("node {}: input {bad} is not before node {index}", node.name);
+        }
+        match graph.nodes.last() {
+            Some(node) if node.width == graph.vocabulary => Ok(selected),
+            Some(node) => {
+                invalid!(
+                    "the last node, {}, has width {}, want {} (vocabulary)",
+                    node.name,
+                    node.width,
+                    graph.vocabulary
+                )
+            }
+            None => invalid!("the graph has no nodes"),
+        }
     }
 }
 
@@ -171,67 +174,73 @@ fn vector(graph: &Graph, node: &Node, id: WeightId) -> Result<usize> {
     }
 }
 
-/// Checks `batch` against `graph` and the number of cached tokens of every sequence slot.
-///
-/// # Errors
-/// Names the first token or output that does not fit.
-pub(super) fn check_batch(graph: &Graph, lengths: &[usize], batch: &Batch) -> Result<()> {
-    let entries = graph.nodes.iter().filter_map(|node| match node.op {
-        Op::Embed { table } => Some(graph.weights[table].rows),
-        _ => None,
-    });
-    let entries = entries.min().unwrap_or(usize::MAX);
-    let spans = batch.spans();
-    let mut seen = vec![false; lengths.len()];
-    for (index, token) in batch.tokens.iter().enumerate() {
-        let (sequence, position) = (token.sequence as usize, token.position as usize);
-        if token.id as usize >= entries {
-            invalid!(
-                "token {index} of the batch has id {}; the vocabulary ends at {}",
-                token.id,
-                entries - 1
-            );
+impl Batch {
+    /// Checks the batch against `graph`, KV caches of `context` positions, and the number of tokens that every
+    /// sequence slot holds already.
+    ///
+    /// # Errors
+    /// Names the first token or output that does not fit.
+    pub fn check(&self, graph: &Graph, context: usize, lengths: &[usize]) -> Result<()> {
+        let batch = self;
+        if batch.tokens.is_empty() || batch.outputs.is_empty() {
+            invalid!("an empty batch; give at least one token and one output row");
         }
-        if position >= graph.context {
-            invalid!(
-                "token {index} of the batch has position {position}; the model's context is {} tokens: \
-                 shorten the text or split it into windows",
-                graph.context
-            );
-        }
-        let Some(&cached) = lengths.get(sequence) else {
-            invalid!(
-                "token {index} of the batch is of sequence {sequence}; there are {} slots",
-                lengths.len()
-            );
-        };
-        let first = spans[index].0 as usize == index;
-        if first && std::mem::replace(&mut seen[sequence], true) {
-            invalid!("token {index} of the batch: the tokens of sequence {sequence} must stand together");
-        }
-        if first && position > cached {
-            invalid!(
-                "token {index} of the batch has position {position}, but sequence {sequence} holds only \
+        let entries = graph.nodes.iter().filter_map(|node| match node.op {
+            Op::Embed { table } => Some(graph.weights[table].rows),
+            _ => None,
+        });
+        let entries = entries.min().unwrap_or(usize::MAX);
+        let spans = batch.spans();
+        let mut seen = vec![false; lengths.len()];
+        for (index, token) in batch.tokens.iter().enumerate() {
+            let (sequence, position) = (token.sequence as usize, token.position as usize);
+            if token.id as usize >= entries {
+                invalid!(
+                    "token {index} of the batch has id {}; the vocabulary ends at {}",
+                    token.id,
+                    entries - 1
+                );
+            }
+            if position >= context {
+                invalid!(
+                    "token {index} of the batch has position {position}; the context is {context} tokens: \
+                 shorten the text or split it into windows"
+                );
+            }
+            let Some(&cached) = lengths.get(sequence) else {
+                invalid!(
+                    "token {index} of the batch is of sequence {sequence}; there are {} slots",
+                    lengths.len()
+                );
+            };
+            let first = spans[index].0 as usize == index;
+            if first && std::mem::replace(&mut seen[sequence], true) {
+                invalid!("token {index} of the batch: the tokens of sequence {sequence} must stand together");
+            }
+            if first && position > cached {
+                invalid!(
+                    "token {index} of the batch has position {position}, but sequence {sequence} holds only \
                  {cached} tokens: feed the earlier ones first"
-            );
+                );
+            }
+            if !first && position != batch.tokens[index - 1].position as usize + 1 {
+                let before = batch.tokens[index - 1].position;
+                invalid!(
+                    "token {index} of the batch has position {position} after {before}; want {}",
+                    before + 1
+                );
+            }
         }
-        if !first && position != batch.tokens[index - 1].position as usize + 1 {
-            let before = batch.tokens[index - 1].position;
-            invalid!(
-                "token {index} of the batch has position {position} after {before}; want {}",
-                before + 1
-            );
+        let mut next = 0;
+        for &output in &batch.outputs {
+            if output < next || output as usize >= batch.tokens.len() {
+                invalid!(
+                    "output row {output}: want ascending rows below {} (tokens of the batch)",
+                    batch.tokens.len()
+                );
+            }
+            next = output + 1;
         }
+        Ok(())
     }
-    let mut next = 0;
-    for &output in &batch.outputs {
-        if output < next || output as usize >= batch.tokens.len() {
-            invalid!(
-                "output row {output}: want ascending rows below {} (tokens of the batch)",
-                batch.tokens.len()
-            );
-        }
-        next = output + 1;
-    }
-    Ok(())
 }

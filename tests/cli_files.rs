@@ -1,0 +1,351 @@
+//! The program's verbs that write and read files: quantize, dequantize, inspect.
+
+#[path = "support/program.rs"]
+mod program;
+
+use anybit::format::{Format, Packed};
+use anybit::model::{Dtype, Planned, Reader, TensorFile, Writer};
+use program::{Place, ROOT, assert_same, safetensors, split, values};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Values that formats find hard, in rows of `cols`.
+fn hard_rows(cols: usize) -> Vec<f32> {
+    let random = values(cols, 1.0);
+    let row = |f: &dyn Fn(usize) -> f32| (0..cols).map(f).collect::<Vec<f32>>();
+    let rows = [
+        row(&|_| 0.0),
+        row(&|_| -0.0),
+        row(&|i| f32::from_bits(i as u32 % 7 + 1)),
+        row(&|i| random[i] * 1e-39),
+        row(&|i| random[i] * 1e-9),
+        row(&|i| random[i] * 1e30),
+        row(&|i| random[i] * f32::MAX),
+        row(&|i| -random[i].abs() - 0.1),
+        row(&|i| 2f32.powi(i as i32 % 40 - 20)),
+        row(&|i| if i == 5 { 1e4 } else { random[i] * 1e-3 }),
+        row(&|i| (i as f32 - 30.0) * 0.5),
+        row(&|_| 0.7),
+    ];
+    rows.concat()
+}
+
+#[test]
+fn golden_vectors_pass_through_the_program() {
+    let place = Place::new();
+    let folder = Path::new(ROOT).join("tests/golden");
+    let golden = TensorFile::open(&folder.join("formats.safetensors")).unwrap();
+    let list: Value = serde_json::from_slice(&std::fs::read(folder.join("formats.json")).unwrap()).unwrap();
+    let mut counts = [0; 4];
+    for case in list["cases"].as_array().unwrap() {
+        let param = |name: &str| case["params"][name].as_u64().unwrap_or_default();
+        let family = case["format"].as_str().unwrap();
+        let (at, spec) = match family {
+            "qlinear_tensor" => (0, format!("int{}", param("bitwidth"))),
+            "mx_int8" | "mx_int4" => (1, family.replace('_', "")),
+            "mase_cuda_mxint8" => (2, format!("mxint_cuda(group={})", param("group_size"))),
+            "base11" => (3, format!("base11(layout=9in32,group={})", param("group_size"))),
+            _ => continue,
+        };
+        let output = |name: &str| case["outputs"][name].as_str().and_then(|name| golden.get(name));
+        let input = case["input"].as_str().and_then(|name| golden.get(&format!("input.{name}")));
+        let (Some(input), Some(y)) = (input, output("y").or(output("y_bf16")).or(output("q"))) else {
+            continue;
+        };
+        let Ok(weights) = golden.widen(input) else { continue };
+        let want = match (golden.widen(y), output("scale")) {
+            (Ok(want), _) => want,
+            (_, Some(scale)) => {
+                let scale = golden.widen(scale).unwrap()[0];
+                golden.bytes(y).iter().map(|&q| f32::from(q as i8) * scale).collect()
+            }
+            _ => panic!("{case}"),
+        };
+        place.write("in", &[("some.weight", &input.shape, &weights)]);
+        let vectors: &[&str] = if input.shape.len() == 1 { &["--vectors"] } else { &[] };
+        let file = place.round_trip("in", &spec, vectors);
+        let tensor = file.get("some.weight").unwrap();
+        assert_eq!((tensor.dtype, &tensor.shape), (Dtype::F32, &input.shape));
+        let mut got = file.widen(tensor).unwrap();
+        if family == "base11" {
+            // Upstream drops a short last group.
+            let (cols, group) = (*input.shape.last().unwrap(), param("group_size") as usize);
+            got = got.chunks(cols).flat_map(|row| &row[..cols / group * group]).copied().collect();
+        }
+        assert_same(&got, &want, &format!("{} as {spec}", case["id"]));
+        counts[at] += 1;
+    }
+    assert_eq!(counts, [12, 8, 9, 10]);
+}
+
+#[test]
+fn every_format_decodes_alike_on_gpu_and_cpu() {
+    let place = Place::new();
+    // 1200 and 3 x 16 x 25 are multiples of every mxint_cuda group used here.
+    let (hard, stack, tall) = (hard_rows(100), values(1200, 0.05), values(48 * 320, 3.0));
+    place.write(
+        "in",
+        &[("hard", &[12, 100], &hard), ("stack", &[3, 16, 25], &stack), ("tall", &[48, 320], &tall)],
+    );
+    let mild: Vec<f32> = hard.iter().map(|v| if v.abs() > 6e4 { 1.0 } else { *v }).collect();
+    place.write(
+        "mild",
+        &[("hard", &[12, 100], &mild), ("stack", &[3, 16, 25], &stack), ("tall", &[48, 320], &tall)],
+    );
+    let mut formats = Format::catalog();
+    formats.extend(
+        [
+            "mxint_cuda(group=3)",
+            "base11(layout=9in32,group=1)",
+            "base11(layout=9in32,group=10)",
+            "int5(group=64)",
+        ]
+        .map(|text| text.parse::<Format>().unwrap()),
+    );
+    for format in formats {
+        // f16 and bf16 refuse what they cannot hold.
+        let (input, hard) =
+            if matches!(format, Format::F16 | Format::Bf16) { ("mild", &mild) } else { ("in", &hard) };
+        let file = place.round_trip(input, &format.to_string(), &[]);
+        assert_eq!(file.tensors().len(), 3);
+        for (name, shape, weights) in [
+            ("hard", vec![12, 100], hard),
+            ("stack", vec![3, 16, 25], &stack),
+            ("tall", vec![48, 320], &tall),
+        ] {
+            let tensor = file.get(name).unwrap();
+            assert_eq!(tensor.shape, shape);
+            let cols = *shape.last().unwrap();
+            let want = format.encode(weights, weights.len() / cols, cols).unwrap().decode();
+            let got = file.widen(tensor).unwrap();
+            assert_same(&got, &want, &format!("{name} as {format}"));
+            assert!(got.iter().all(|v| !v.is_nan() || v.to_bits() == 0x7fc0_0000), "{format}");
+        }
+    }
+}
+
+/// Every bit pattern of a packed file decodes to the same bytes on both backends, also those that no encoder
+/// writes: foreign or damaged files.
+#[test]
+fn random_words_decode_alike_on_gpu_and_cpu() {
+    let place = Place::new();
+    let weights = values(40 * 96, 1.0);
+    place.write("in", &[("w", &[40, 96], &weights)]);
+    for format in Format::catalog() {
+        let spec = format.to_string();
+        place.ok(&["quantize", "--model", "in", "--format", &spec, "--output", "packed"]);
+        let (header, mut data) = split(&place.read("packed"));
+        let mut state = 88_172_645_463_325_252u64;
+        for byte in &mut data {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            *byte = (state >> 32) as u8;
+        }
+        std::fs::write(place.path("packed"), safetensors(&header, &data)).unwrap();
+        if matches!(format, Format::F32 | Format::F16 | Format::Bf16) {
+            // NaN and infinity in plain floats are found when the file is read.
+            place.fails(&["dequantize", "packed", "--output", "out"], &["`w`", "finite"]);
+        } else {
+            place.decode_both("packed", &spec);
+        }
+    }
+}
+
+#[test]
+fn names_types_and_bystanders_survive() {
+    let place = Place::new();
+    let w = values(6 * 40, 1.0);
+    let planned = [
+        ("a.weight", Dtype::F32, vec![6, 40]),
+        ("a.bias", Dtype::F32, vec![6]),
+        ("ids", Dtype::I64, vec![2, 2]),
+        ("b.weight", Dtype::BF16, vec![2, 4]),
+    ]
+    .map(|(name, dtype, shape)| Planned { name: name.into(), dtype, shape });
+    let mut writer = Writer::create(&place.path("in"), &planned, &[("author".into(), "me".into())]).unwrap();
+    let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    writer.write(0, &bytes(&w)).unwrap();
+    writer.write(1, &bytes(&w[..6])).unwrap();
+    writer.write(2, &[9; 32]).unwrap();
+    writer.write(3, &[0x3f; 16]).unwrap();
+    writer.finish().unwrap();
+    std::fs::write(place.path("mix.json"), r#"{"*": "int4(group=32)@int8", "b": 8, "a.weight": "mxint6"}"#)
+        .unwrap();
+    let report =
+        place.json(&["quantize", "--model", "in", "--qconfig", "mix.json", "--output", "p", "--json"]);
+    let find = |name: &str| {
+        let tensors = report["tensors"].as_array().unwrap().iter();
+        tensors.filter(|t| t["name"] == name).map(|t| t["format"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(find("a.weight"), [json!("mxint6")]);
+    assert_eq!(find("b.weight"), [json!("qlinear(bits=8)")]);
+    assert_eq!((find("a.bias"), find("ids")), (vec![Value::Null], vec![Value::Null]));
+    assert_eq!(report["file_bytes"], place.read("p").len());
+    let formats = report["formats"].as_array().unwrap();
+    let row = formats.iter().find(|row| row["format"] == "mxint6").unwrap();
+    // 6 rows of 8 words and 2 scale bytes.
+    assert_eq!((&row["bytes_before"], &row["bytes_after"]), (&json!(960), &json!(6 * 34)));
+    assert_eq!(row["bits_per_weight"].as_f64().unwrap(), 6.0 * 34.0 * 8.0 / 240.0);
+
+    // The activation format is kept, and other programs can read the file.
+    let reader = Reader::open(&place.path("p")).unwrap();
+    assert_eq!(reader.entry("b.weight").unwrap().spec.to_string(), "qlinear(bits=8)");
+    assert_eq!(reader.file().metadata("author"), Some("me"));
+    let bytes = place.read("p");
+    let file = ::safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut names = file.names();
+    names.sort_unstable();
+    assert_eq!(names, ["a.bias", "a.weight", "a.weight.scales", "b.weight", "b.weight.scales", "ids"]);
+
+    let file = place.decode_both("p", "mixed");
+    let all = ["a.bias", "a.weight", "b.weight", "ids"];
+    assert!(all.iter().all(|name| file.get(name).is_some()) && file.tensors().len() == all.len());
+    assert_eq!(file.bytes(file.get("ids").unwrap()), [9; 32]);
+    assert_same(&file.widen(file.get("a.bias").unwrap()).unwrap(), &w[..6], "a.bias");
+
+    // Vectors take part on demand.
+    let line = ["quantize", "--model", "in", "--format", "int8", "--vectors", "--output", "v", "--json"];
+    let report = place.json(&line);
+    assert_eq!(report["formats"][0]["tensors"], 3);
+}
+
+#[test]
+fn a_model_becomes_one_file_that_is_a_model() {
+    let place = Place::new();
+    let gpt2 = Path::new(ROOT).join("tests/data/sort-gpt2");
+    let text = place.ok(&["quantize", "--format", "int4(group=32)", "--output", "packed.safetensors"]);
+    assert!(text.contains("int4(group=32)") && text.contains("unchanged"), "{text}");
+    let packed = place.json(&["inspect", "--model", "packed.safetensors", "--json"]);
+    let asked = place.json(&["inspect", "--format", "int4(group=32)", "--json"]);
+    assert_eq!(packed["tensors"], asked["tensors"]);
+    assert_eq!(packed["bits_per_weight"], 4.5);
+    place.fails(
+        &["quantize", "--model", "packed.safetensors", "--format", "int8", "--output", "x"],
+        &["packed already"],
+    );
+    place.fails(&["inspect", "--model", "packed.safetensors", "--format", "int8"], &["packed already"]);
+    place.fails(&["quantize", "--format", "int8", "--vectors", "--output", "x"], &["--vectors"]);
+
+    // Transposed weights come back in the orientation of the checkpoint.
+    let gpt2 = gpt2.to_str().unwrap();
+    std::fs::write(place.path("q.json"), r#"{"*": "mxint8"}"#).unwrap();
+    place.ok(&["quantize", "--model", gpt2, "--qconfig", "q.json", "--output", "packed"]);
+    let file = place.decode_both("packed", "gpt2");
+    let original = TensorFile::open(&Path::new(gpt2).join("model.safetensors")).unwrap();
+    assert_eq!(file.tensors().len(), original.tensors().len());
+    for tensor in original.tensors() {
+        let got = file.get(&tensor.name).unwrap();
+        assert_eq!(got.shape, tensor.shape, "{}", tensor.name);
+        let (got, want) = (file.widen(got).unwrap(), original.widen(tensor).unwrap());
+        let largest = want.iter().fold(0f32, |max, v| max.max(v.abs()));
+        for (g, w) in got.iter().zip(&want) {
+            assert!((g - w).abs() <= largest / 64.0, "{}: {g} for {w}", tensor.name);
+        }
+    }
+    place.fails(
+        &["quantize", "--model", gpt2, "--format", "int8", "--output", &format!("{gpt2}/model.safetensors")],
+        &["is the input"],
+    );
+}
+
+#[test]
+fn inspect_accounts_for_every_bit() {
+    let place = Place::new();
+    let json = place.json(&[
+        "inspect",
+        "--format",
+        "int4(group=128)",
+        "--sequences",
+        "3",
+        "--context",
+        "50",
+        "--json",
+    ]);
+    let sum =
+        |key: &str| json["tensors"].as_array().unwrap().iter().map(|t| t[key].as_u64().unwrap()).sum::<u64>();
+    let bits = sum("code_bits") + sum("scale_bits") + sum("padding_bits");
+    assert_eq!((bits, json["bytes"].as_u64().unwrap()), (sum("bytes") * 8, sum("bytes")));
+    assert_eq!(json["f32_bytes"], 2_632_128 * 4);
+    // Six layers, keys and values, 3 sequences of 50 tokens, 96 = 3 heads of 32.
+    assert_eq!(json["kv_cache_bytes"], 6 * 2 * 3 * 50 * 96 * 4);
+    let text = json["explanation"].as_str().unwrap();
+    for wanted in ["12.50 %", "Scales add", "embeddings (f16", "KV cache", "not quantized"] {
+        assert!(text.to_lowercase().contains(&wanted.to_lowercase()), "{text:?} lacks {wanted:?}");
+    }
+
+    // Equal layers share a line unless all are asked for.
+    let short = place.ok(&["inspect", "--format", "base11"]);
+    let long = place.ok(&["inspect", "--format", "base11", "--all"]);
+    assert!(short.contains("model.layers.*.mlp.up_proj.weight") && short.lines().count() < 20, "{short}");
+    assert!(long.contains("model.layers.5.mlp.up_proj.weight") && long.lines().count() > 56, "{long}");
+    assert!(place.ok(&["inspect"]).contains("Nothing is quantized"));
+
+    // A tensor file, as it is and as it would be.
+    place.write("in", &[("w", &[3, 300], &values(900, 1.0)), ("v", &[7], &values(7, 1.0))]);
+    let plain = place.json(&["inspect", "--model", "in", "--json"]);
+    assert_eq!((&plain["bytes"], &plain["f32_bytes"]), (&json!(907 * 4), &json!(907 * 4)));
+    let spec = "base11(layout=9in32,group=256)";
+    let planned = place.json(&["inspect", "--model", "in", "--format", spec, "--json"]);
+    place.ok(&["quantize", "--model", "in", "--format", spec, "--output", "packed"]);
+    let packed = place.json(&["inspect", "--model", "packed", "--json"]);
+    for json in [planned, packed] {
+        let t = json["tensors"].as_array().unwrap().iter().find(|t| t["name"] == "w").unwrap().clone();
+        // A row: 28 full words and one of 4 digits (14 bits), 4 full words and one of 8 digits (28 bits).
+        assert_eq!(t["code_bits"], 3 * (32 * 32 + 14 + 28));
+        assert_eq!((&t["scale_bits"], &t["padding_bits"]), (&json!(3 * 2 * 32), &json!(3 * (18 + 4))));
+        assert_eq!(json["kv_cache_bytes"], 0);
+    }
+    place.fails(&["inspect", "--context", "129"], &["129", "128"]);
+    place.fails(&["inspect", "--model", "in", "--context", "9"], &["no model"]);
+    place.fails(&["inspect", "--sequences", "0"], &["--sequences"]);
+}
+
+/// Without any driver the CPU decodes, and says so; a GPU that was asked for stays an error.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_an_adapter_the_cpu_decodes_aloud() {
+    let place = Place::new();
+    place.write("in", &[("w", &[4, 64], &values(256, 1.0))]);
+    place.ok(&["quantize", "--model", "in", "--format", "int4", "--output", "packed"]);
+    place.ok(&["dequantize", "packed", "--output", "want", "--backend", "reference"]);
+    let run = |more: &[&str]| {
+        let line = [&["dequantize", "packed", "--output", "out"], more].concat();
+        let mut command = place.command(&line);
+        command.env("VK_DRIVER_FILES", "/none").env("VK_ICD_FILENAMES", "/none");
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, error) = run(&["--backend", "gpu"]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("mesa-vulkan-drivers") && error.contains("--backend reference"), "{error}");
+    assert!(!place.path("out").exists());
+    let (code, error) = run(&[]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(error.contains("WARNING") && error.contains("CPU REFERENCE"), "{error}");
+    assert!(place.read("out") == place.read("want"));
+}
+
+#[test]
+fn a_matrix_larger_than_a_binding_is_decoded_in_parts() {
+    let place = Place::new();
+    // 160 MB in f32; Mesa's software driver binds 128 MiB at once.
+    let (rows, cols) = (4001, 10_001);
+    let weights = values(rows * cols, 1.0);
+    place.write("in", &[("w", &[rows, cols], &weights)]);
+    for spec in ["int4(group=64)", "base11(layout=9in32,group=100)"] {
+        let format: Format = spec.parse().unwrap();
+        let file = place.round_trip("in", spec, &[]);
+        let packed: Packed = format.encode(&weights, rows, cols).unwrap();
+        assert!(file.widen(file.get("w").unwrap()).unwrap() == packed.decode(), "{spec}");
+    }
+}
+
+#[test]
+fn help_shows_examples() {
+    let place = Place::new();
+    for verb in ["quantize", "dequantize", "inspect"] {
+        let text = place.ok(&[verb, "--help"]);
+        assert!(text.contains("Examples:") && text.contains(&format!("  anybit {verb} ")), "{text}");
+    }
+}
