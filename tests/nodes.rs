@@ -65,10 +65,9 @@ impl Weights for Made<'_> {
         let scale = 2.0 / (w.cols as f32).sqrt();
         let values: Vec<f32> = (0..w.rows * w.cols).map(|i| value(i) * scale).collect();
         let mut packed = format.encode(&values, w.rows, w.cols)?;
-        if let Some((id, pending)) = &self.wrong {
-            if *id == weight && pending.swap(false, Ordering::Relaxed) {
-                packed.scales[0] ^= 1 << 8;
-            }
+        let wrong = self.wrong.as_ref().filter(|(id, _)| *id == weight);
+        if wrong.is_some_and(|(_, pending)| pending.swap(false, Ordering::Relaxed)) {
+            packed.scales[0] ^= 1 << 8;
         }
         Ok(packed)
     }

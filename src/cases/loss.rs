@@ -64,9 +64,9 @@ pub(super) fn cross_entropy(table: &mut Table) {
 
 pub(super) fn kl(table: &mut Table) {
     // (name, spread of the first logits, spread of the difference, absolute error): where the divergence may be
-    // large, sums hold numbers near 1, and near 100 where the logits are.
+    // large, sums hold numbers near 1, and near 100 where the logits are. WGSL's log is off by up to 2^-21 near 1.
     let kinds = [
-        ("", 2.0, 0.3, 1e-12),
+        ("", 2.0, 0.3, 1e-6),
         (", tiny", 2.0, 4e-4, 1e-12),
         (", vanishing", 2.0, 1e-6, 1e-14),
         (", none", 2.0, 0.0, 0.0),

@@ -28,12 +28,7 @@ pub(super) fn formats(rows: usize, cols: usize) -> Vec<Format> {
 /// What a row of the report is called; a group that straddles chunks of 32 is decoded by other code.
 pub(super) fn variant_name(format: Format, cols: usize) -> String {
     let variant = FormatVariant::new(format, cols);
-    let straddles = match format {
-        Format::MxIntCuda { group } => group % 32 != 0 || cols % 32 != 0,
-        Format::Base11 { layout: Base11Layout::Nine32, group } => group % 32 != 0,
-        _ => false,
-    };
-    if straddles { format!("{} straddling", variant.name()) } else { variant.name() }
+    if variant.scale_per_element() { format!("{} straddling", variant.name()) } else { variant.name() }
 }
 
 pub(super) fn packed(format: Format, rows: usize, cols: usize, factor: f32) -> Result<Packed> {

@@ -20,15 +20,17 @@ mod linear;
 mod loss;
 mod matrix;
 mod model;
+mod product;
 mod quantize;
 mod rows;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::engine::Method;
-use crate::error::{Result, invalid};
+use crate::error::{Error, Result, invalid};
 use crate::format::Packed;
 use crate::gpu::{Gpu, OpenOptions};
 use crate::shader::Kernel;
@@ -40,6 +42,9 @@ pub use model::{ModelCheck, NodeResult, verify_model};
 
 /// NMSE allowed to one floating-point operation.
 pub const ONE_OP: f64 = 1e-12;
+
+/// Devices that [`run_apart`] opens at the same time.
+const MAX_DEVICES: usize = 4;
 
 type Check = Box<dyn Fn(&Device) -> Result<Outcome> + Send + Sync>;
 
@@ -266,29 +271,49 @@ pub fn run(gpu: &Gpu, filter: &Filter, progress: &dyn Fn(usize, usize)) -> Vec<C
     cases.iter().enumerate().map(run).collect()
 }
 
-/// As [`run`], with a device of its own for every kernel: a software driver keeps some megabytes per pipeline, and
-/// all cases need hundreds of them.
+/// As [`run`], with a device of its own for every kernel, some of them at the same time: a software driver takes up
+/// to seconds to compile a pipeline and keeps some megabytes of each, and all cases need hundreds of them.
 ///
 /// # Errors
-/// When no device can be opened.
+/// When a device cannot be opened.
 pub fn run_apart(
     options: &OpenOptions,
     filter: &Filter,
-    progress: &dyn Fn(usize, usize),
+    progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<CaseResult>> {
-    let cases = all();
-    let of = |kernel: Kernel| cases.iter().filter(move |c| c.kernel == kernel && filter.accepts(c)).count();
-    let total: usize = Kernel::ALL.into_iter().map(of).sum();
-    let mut results = Vec::with_capacity(total);
-    let mut begun = 0;
-    for kernel in Kernel::ALL.into_iter().filter(|&kernel| of(kernel) > 0) {
+    let cases: Vec<Case> = all().into_iter().filter(|case| filter.accepts(case)).collect();
+    let kernels: Vec<Kernel> =
+        Kernel::ALL.into_iter().filter(|&kernel| cases.iter().any(|c| c.kernel == kernel)).collect();
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let of_kernel = |kernel: Kernel| -> Result<Vec<CaseResult>> {
         let gpu = Gpu::open(options.clone())?;
-        let only = Filter { kernels: vec![kernel], ..filter.clone() };
-        results.extend(run(&gpu, &only, &|done, _| progress(begun + done, total)));
-        begun += of(kernel);
-    }
-    progress(total, total);
-    Ok(results)
+        let run = |case: &Case| {
+            let result = available(&gpu, kernel).then(|| case.run(&gpu));
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, cases.len());
+            result
+        };
+        Ok(cases.iter().filter(|case| case.kernel == kernel).filter_map(run).collect())
+    };
+    let work = || -> Result<Vec<(usize, Vec<CaseResult>)>> {
+        let mut mine = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(&kernel) = kernels.get(at) else { return Ok(mine) };
+            mine.push((at, of_kernel(kernel)?));
+        }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_DEVICES));
+    let mut results = Vec::with_capacity(kernels.len());
+    std::thread::scope(|scope| -> Result<()> {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            let mine = worker.join().map_err(|_| Error::unavailable("a case panicked; please report it"))?;
+            results.extend(mine?);
+        }
+        Ok(())
+    })?;
+    results.sort_by_key(|(at, _)| *at);
+    Ok(results.into_iter().flat_map(|(_, results)| results).collect())
 }
 
 /// All results of one kernel and variant in one line.

@@ -1,0 +1,235 @@
+//! One product `epilogue(x W^T)` on the device, by a kernel given by name or as the engine picks it, and the truth.
+
+use super::Outcome;
+use super::data::{strided, values};
+use super::launch::{Device, Launch, POISON, STRAY};
+use super::matrix::{matrix_params, packed};
+use crate::engine::{DeviceMatrix, MatMul};
+use crate::error::Result;
+use crate::format::{
+    ActivationFormat, ActivationScope, Base11Layout, Format, Packed, QuantizedActivations, Scope,
+    quantize_activations,
+};
+use crate::reference;
+use crate::shader::{Contract, Epilogue, FormatVariant, Kernel, Tile, Variant};
+
+/// Whether `kernel` is made for products of `m` tokens.
+pub(super) fn serves(kernel: Kernel, m: usize) -> bool {
+    match kernel {
+        Kernel::Gemv | Kernel::GemvI8 => m <= 8,
+        Kernel::GemmDirect | Kernel::GemmI8Direct => m >= 2,
+        _ => m >= 9,
+    }
+}
+
+/// The partition of `kernel` on this device.
+fn tile(gpu: &Device, kernel: Kernel, m: usize, cols: usize) -> Tile {
+    match kernel {
+        Kernel::Gemv | Kernel::GemvI8 => Tile::gemv(gpu.class(), m, cols),
+        Kernel::GemmDirect | Kernel::GemmI8Direct => Tile::direct(),
+        _ => Tile::gemm(),
+    }
+}
+
+/// The left operand.
+enum Operand<'a> {
+    Float(&'a [f32]),
+    Codes(&'a QuantizedActivations),
+}
+
+/// One product.
+#[derive(Clone, Copy)]
+pub(super) struct Product {
+    pub(super) kernel: Kernel,
+    pub(super) format: Format,
+    pub(super) m: usize,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) epilogue: Epilogue,
+}
+
+impl Product {
+    pub(super) fn shape(&self) -> String {
+        let mut text = format!("{} [{}, {}] x {}", self.format, self.rows, self.cols, self.m);
+        match self.epilogue {
+            Epilogue::Store => {}
+            Epilogue::Activation { bias, function } => {
+                text += &format!(" {function:?}{}", if bias { " bias" } else { "" });
+            }
+            Epilogue::Residual { bias: true } => text += " residual bias",
+            other => text += &format!(" {}", other.name()),
+        }
+        text
+    }
+
+    pub(super) fn weights(&self) -> Result<Packed> {
+        packed(self.format, self.rows, self.cols, 1.0)
+    }
+
+    fn x(&self) -> Vec<f32> {
+        values(self.m * self.cols, 7 + self.m)
+    }
+
+    fn bias(&self) -> Option<Vec<f32>> {
+        self.epilogue.has_bias().then(|| values(self.rows, 11))
+    }
+
+    fn residual(&self) -> Option<Vec<f32>> {
+        matches!(self.epilogue, Epilogue::Residual { .. }).then(|| values(self.m * self.rows, 13))
+    }
+
+    /// The reference's end of the sums, which hold the bias already.
+    fn end(&self, sums: Vec<f32>) -> Vec<f32> {
+        match self.epilogue {
+            Epilogue::Activation { function, .. } => reference::activate(function, &sums),
+            Epilogue::Residual { .. } => self.residual().map_or(sums.clone(), |r| reference::add(&sums, &r)),
+            Epilogue::Store | Epilogue::Bias | Epilogue::Accumulator => sums,
+        }
+    }
+
+    /// Codes of x, one scale per token.
+    pub(super) fn quantized(&self, bits: u8) -> QuantizedActivations {
+        let spans: Vec<_> = (0..self.m as u32).map(|row| (row, row + 1)).collect();
+        let format = ActivationFormat { bits, scope: ActivationScope::Row };
+        quantize_activations(&self.x(), self.cols, &spans, format)
+    }
+
+    /// Elements between rows of y.
+    fn stride(&self) -> usize {
+        self.rows + 3
+    }
+
+    /// Runs the kernel part by part: y, `stride` elements between its rows. Rows of x are padded with zeros to
+    /// whole chunks, as the kernels want them, and stray values follow.
+    fn dispatch(&self, gpu: &Device, w: &Packed, operand: Operand) -> Result<Vec<u32>> {
+        let matrix = DeviceMatrix::upload(gpu, "case", w)?;
+        let (stride, chunked) = (self.stride(), self.cols.next_multiple_of(32));
+        let mut launch = Launch::new(gpu);
+        let x_stride = match operand {
+            Operand::Float(x) => {
+                let padded: Vec<f32> =
+                    strided(x, self.cols, chunked, 0).into_iter().map(f32::from_bits).collect();
+                launch.input("x", &strided(&padded, chunked, chunked + 32, STRAY))?;
+                chunked + 32
+            }
+            Operand::Codes(q) => {
+                let mut codes = vec![0x55i8; self.m * (chunked + 32)];
+                for (to, from) in codes.chunks_mut(chunked + 32).zip(q.codes.chunks(self.cols)) {
+                    to[..chunked].fill(0);
+                    to[..self.cols].copy_from_slice(from);
+                }
+                launch.input("x", &codes)?.input("x_scale", &q.scales)?;
+                chunked / 4 + 8
+            }
+        };
+        if let Some(bias) = self.bias() {
+            launch.input("bias", &bias)?;
+        }
+        if let Some(residual) = self.residual() {
+            launch.input("residual", &strided(&residual, self.rows, stride, STRAY))?;
+        }
+        launch.output("y", self.m * stride)?;
+        let tile = tile(gpu, self.kernel, self.m, self.cols);
+        let variant = Variant {
+            format: Some(FormatVariant::new(self.format, self.cols)),
+            epilogue: Some(self.epilogue),
+            ..Variant::plain(self.kernel, tile)
+        };
+        for part in &matrix.parts {
+            let rows = part.rows as u64;
+            let groups = if matches!(self.kernel, Kernel::Gemv | Kernel::GemvI8) {
+                rows.div_ceil(u64::from(tile.workgroup / tile.lanes * tile.thread_n))
+            } else {
+                (self.m as u64).div_ceil(tile.tile_m.into()) * rows.div_ceil(tile.tile_n.into())
+            };
+            let mut params = matrix_params(&matrix, part);
+            params.extend([
+                ("m", self.m as u32),
+                ("x_stride", x_stride as u32),
+                ("y_stride", stride as u32),
+                ("y_offset", part.first_row as u32),
+            ]);
+            launch.dispatch(
+                &variant,
+                &[("codes", &part.codes), ("scales", &part.scales)],
+                &params,
+                groups,
+            )?;
+        }
+        launch.single()
+    }
+
+    /// `got` against `want` `[m, rows]`; what lies between the rows must not have been stored.
+    fn outcome(&self, got: Vec<u32>, want: &[f32]) -> Outcome {
+        Outcome::floats(got, strided(want, self.rows, self.stride(), POISON), self.stride())
+    }
+
+    pub(super) fn float(&self, gpu: &Device) -> Result<Outcome> {
+        let w = self.weights()?;
+        self.float_with(gpu, &w, &w)
+    }
+
+    /// The device multiplies by `w`, the reference by `truth`.
+    pub(super) fn float_with(&self, gpu: &Device, w: &Packed, truth: &Packed) -> Result<Outcome> {
+        let x = self.x();
+        let got = self.dispatch(gpu, w, Operand::Float(&x))?;
+        let sums = reference::linear(&x, self.m, &truth.decode(), self.cols, self.bias().as_deref());
+        Ok(self.outcome(got, &self.end(sums)))
+    }
+
+    pub(super) fn integer(&self, gpu: &Device, bits: u8) -> Result<Outcome> {
+        let (w, q) = (self.weights()?, self.quantized(bits));
+        let got = self.dispatch(gpu, &w, Operand::Codes(&q))?;
+        let sums = reference::linear_integer(&q, &w, self.bias().as_deref())?;
+        Ok(self.outcome(got, &self.end(sums)))
+    }
+
+    /// The i32 sums themselves, where one runs over all of K.
+    pub(super) fn accumulators(&self, gpu: &Device, w: &Packed, q: &QuantizedActivations) -> Result<Outcome> {
+        let got = self.dispatch(gpu, w, Operand::Codes(q))?;
+        let mut want = vec![POISON; got.len()];
+        let sums = reference::integer_accumulators(q, w)?;
+        for (to, from) in want.chunks_mut(self.stride()).zip(sums.chunks(self.rows)) {
+            to.iter_mut().zip(from).for_each(|(to, &from)| *to = from as u32);
+        }
+        Ok(Outcome::integers(got, want, self.stride()))
+    }
+
+    /// With every scale set to 1 the sums of a grouped format are integers too, and exact below 2^24.
+    pub(super) fn unit_scales(&self, gpu: &Device) -> Result<Outcome> {
+        let (mut w, mut q) = (self.weights()?, self.quantized(8));
+        let Some(one) = unit_scale(self.format) else { return self.integer(gpu, 8) };
+        w.scales.fill(one);
+        q.scales.fill(1.0);
+        let got = self.dispatch(gpu, &w, Operand::Codes(&q))?;
+        let want: Vec<f32> = reference::integer_accumulators(&q, &w)?.into_iter().map(|v| v as f32).collect();
+        Ok(self.outcome(got, &want))
+    }
+
+    /// Through [`MatMul`]: the kernel and the grid that a plan would use.
+    pub(super) fn engine(&self, gpu: &Device, naive: bool) -> Result<Outcome> {
+        let (w, x) = (self.weights()?, self.x());
+        let matrix = DeviceMatrix::upload(gpu, "case", &w)?;
+        let product = MatMul { matrix: &matrix, m: self.m, epilogue: self.epilogue, naive };
+        if self.kernel.row().contract == Contract::Integer {
+            let q = self.quantized(8);
+            let got = product.run_integer(gpu, &q.codes, &q.scales, None, None)?;
+            return Ok(Outcome::dense(&got, &reference::linear_integer(&q, &w, None)?, self.rows));
+        }
+        let got = product.run(gpu, &x, None, None)?;
+        Ok(Outcome::dense(&got, &reference::linear(&x, self.m, &w.decode(), self.cols, None), self.rows))
+    }
+}
+
+/// A word of scales that all are 1.
+fn unit_scale(format: Format) -> Option<u32> {
+    match format {
+        Format::Int { scope: Scope::Group(_), .. } | Format::Base11 { layout: Base11Layout::Two7, .. } => {
+            Some(0x3c00_3c00)
+        }
+        // E8M0 bytes; an element of MXINT has bits - 2 fraction bits.
+        Format::MxInt { bits } => Some(0x0101_0101 * (127 + u32::from(bits) - 2)),
+        Format::MxIntCuda { .. } => Some(0x0101_0101 * (127 + 6)),
+        _ => None,
+    }
+}
