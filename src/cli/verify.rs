@@ -6,6 +6,8 @@ use std::sync::Arc;
 use anybit::cases::{self, CaseResult, Filter, Line, ModelCheck, NodeResult};
 use anybit::format::{Format, Scope, Spec};
 use anybit::gpu::{Gpu, OpenOptions};
+use anybit::graph::{Assignment, Graph};
+use anybit::model::Model;
 use anyhow::{Result, bail};
 use serde_json::json;
 
@@ -70,6 +72,9 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
             args.filter.as_deref().unwrap_or_default()
         );
     }
+    // A model that cannot be read is said before minutes of kernels.
+    let wanted = !args.kernels_only && args.filter.is_none();
+    let subject = wanted.then(|| Subject::load(args)).transpose()?;
     let mut modes = Vec::new();
     for (name, checked, skip) in [("checked", true, args.unchecked), ("unchecked", false, args.checked)] {
         if skip {
@@ -79,6 +84,9 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         let gpu = Arc::new(Gpu::open(options.clone())?);
         if modes.is_empty() && !args.json {
             println!("device  {}", common::device_line(Some(&gpu)));
+            if let Some(Subject { model, assignment, .. }) = &subject {
+                println!("model   {}: {}", model.name(), common::mix_line(model, assignment));
+            }
         }
         let mut mode = Mode { name, cases: Vec::new(), nodes: Vec::new() };
         if !args.model_only {
@@ -89,8 +97,8 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
             })?;
             bar.finish_and_clear();
         }
-        if !args.kernels_only && args.filter.is_none() {
-            mode.nodes = nodes(args, &gpu, modes.is_empty())?;
+        if let Some(subject) = &subject {
+            mode.nodes = subject.nodes(&gpu)?;
         }
         if !args.json {
             print(&mode);
@@ -112,23 +120,33 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     Ok(failures == 0)
 }
 
-fn nodes(args: &Args, gpu: &Arc<Gpu>, announce: bool) -> Result<Vec<NodeResult>> {
-    let model = args.model.load()?;
-    let default = Spec::from(Format::Int { bits: 4, scope: Scope::Group(32) });
-    let assignment = args.format.assignment(&model, default)?;
-    if announce && !args.json {
-        println!("model   {}: {}", model.name(), common::mix_line(&model, &assignment));
+/// The model to verify.
+struct Subject {
+    model: Model,
+    graph: Arc<Graph>,
+    assignment: Assignment,
+}
+
+impl Subject {
+    fn load(args: &Args) -> Result<Self> {
+        let model = args.model.load()?;
+        let default = Spec::from(Format::Int { bits: 4, scope: Scope::Group(32) });
+        let assignment = args.format.assignment(&model, default)?;
+        let graph = Arc::new(model.graph().clone());
+        Ok(Self { model, graph, assignment })
     }
-    let graph = Arc::new(model.graph().clone());
-    let bar = common::progress(2, "model");
-    let mut nodes = Vec::new();
-    for fused in [true, false] {
-        let check = ModelCheck { graph: &graph, weights: &model, assignment: &assignment, fused };
-        nodes.extend(cases::verify_model(gpu, &check)?);
-        bar.inc(1);
+
+    fn nodes(&self, gpu: &Arc<Gpu>) -> Result<Vec<NodeResult>> {
+        let Self { model, graph, assignment } = self;
+        let bar = common::progress(2, "model");
+        let mut nodes = Vec::new();
+        for fused in [true, false] {
+            nodes.extend(cases::verify_model(gpu, &ModelCheck { graph, weights: model, assignment, fused })?);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        Ok(nodes)
     }
-    bar.finish_and_clear();
-    Ok(nodes)
 }
 
 fn print(mode: &Mode) {
@@ -137,22 +155,20 @@ fn print(mode: &Mode) {
         println!("\nkernels, shaders {}", mode.name);
         let width = lines.iter().map(|l| label(l).chars().count()).max().unwrap_or(0);
         println!(
-            "{:width$} {:>5} {:>10} {:>8}  result  tolerance",
-            "kernel<format>", "cases", "max error", "NMSE"
+            "{:width$} {:>5} {:>9} {:>6}  result  {:<24}  where",
+            "kernel<format>", "cases", "max error", "NMSE", "tolerance"
         );
         for line in &lines {
             let verdict = if line.failed == 0 { "pass" } else { "FAIL" };
+            let place = line.at.as_deref().unwrap_or("-");
             println!(
-                "{:width$} {:>5} {:>10.2e} {:>8.0e}  {verdict:<6}  {}",
+                "{:width$} {:>5} {:>9.1e} {:>6.0e}  {verdict:<6}  {:<24}  {place}",
                 label(line),
                 line.cases,
                 line.max_error,
                 line.nmse,
                 line.tolerance
             );
-            if let (true, Some(at)) = (line.failed > 0 || line.max_error > 0.0, &line.at) {
-                println!("{:width$}   {} {at}", "", if line.failed > 0 { "first failure" } else { "worst" });
-            }
         }
     }
     if !mode.nodes.is_empty() {
