@@ -148,6 +148,30 @@ impl Recording {
 }
 
 impl Gpu {
+    /// Runs one workgroup of every distinct pipeline of `recording` and waits, so that drivers which compile at the
+    /// first dispatch do it now. What the recording writes is undefined until it runs in full.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn warm(&self, recording: &Recording) -> Result<()> {
+        self.check()?;
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let mut seen: Vec<&Arc<Pipeline>> = Vec::new();
+            for dispatch in &recording.dispatches {
+                if !seen.iter().any(|pipeline| Arc::ptr_eq(pipeline, &dispatch.pipeline)) {
+                    seen.push(&dispatch.pipeline);
+                    pass.set_pipeline(&dispatch.pipeline.raw);
+                    pass.set_bind_group(0, &dispatch.bind_group, &[]);
+                    pass.dispatch_workgroups(1, 1, 1);
+                }
+            }
+        }
+        self.queue.submit([encoder.finish()]);
+        self.wait()
+    }
+
     /// Submits `recordings` one after another in one compute pass; does not wait.
     ///
     /// # Errors
