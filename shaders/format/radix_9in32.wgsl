@@ -30,13 +30,25 @@ fn level(d: u32) -> f32 {
 // add into one rounding.
 fn rounded(product: f32) -> f32 { return bitcast<f32>(bitcast<u32>(product) | params.zero); }
 
-fn value_bits(d: u32, scale: f32, minimum: f32) -> u32 {
-    return bitcast<u32>(rounded(level(d) * scale) + minimum);
+// Scale and minimum of a group. WGSL leaves arithmetic with infinities and NaN open, so a range that overflowed
+// f16 is told apart here: kind 1 makes infinity of every digit but 0, kind 2 (and digit 0 of kind 1) makes NaN.
+struct Range { scale: f32, minimum: f32, kind: u32 }
+
+fn range_of(info: u32) -> Range {
+    let scale_is_nan = (info & 0x7fff0000u) > 0x7c000000u;
+    let minimum_is_finite = (info & 0x7c00u) != 0x7c00u;
+    let kind = select(0u, select(1u, 2u, scale_is_nan || !minimum_is_finite), (info & 0x7c000000u) == 0x7c000000u);
+    return Range(bitcast<f32>(half_bits(info >> 16u)), bitcast<f32>(half_bits(info & 0xffffu)), kind);
+}
+
+fn value_bits(d: u32, range: Range) -> u32 {
+    if range.kind != 0u { return select(0x7f800000u, 0x7fc00000u, range.kind == 2u || d == 0u); }
+    return bitcast<u32>(rounded(level(d) * range.scale) + range.minimum);
 }
 
 // Four weights from digit `skip + first` of the chunk's first word on; `first` is a constant, so the word is one
 // of two. `power` steps down by a factor of 11 (times its inverse modulo 2^32) and starts again after 11^0.
-struct Digits { f: array<u32, 5>, skip: u32, power: u32, scale: f32, minimum: f32 }
+struct Digits { f: array<u32, 5>, skip: u32, power: u32, range: Range }
 
 fn next_bits(s: ptr<function, Digits>, i: u32) -> u32 {
     let before = i / 9u;
@@ -44,7 +56,7 @@ fn next_bits(s: ptr<function, Digits>, i: u32) -> u32 {
     let f = select((*s).f[before], (*s).f[after], (*s).skip + i >= 9u * (before + 1u));
     let d = digit(f, (*s).power);
     (*s).power = select((*s).power * 3123612579u, 214358881u, (*s).power == 1u);
-    return value_bits(d, (*s).scale, (*s).minimum);
+    return value_bits(d, (*s).range);
 }
 
 fn next_quad(s: ptr<function, Digits>, first: u32) -> vec4<u32> {
@@ -63,8 +75,7 @@ fn aligned_bits(row: u32, chunk: u32) -> Bits {
     let info = scales[row * params.groups_per_row + group];
     let at = row * params.row_words + group * ((params.group + 8u) / 9u) + position / 9u;
     var s: Digits;
-    s.scale = bitcast<f32>(half_bits(info >> 16u));
-    s.minimum = bitcast<f32>(half_bits(info & 0xffffu));
+    s.range = range_of(info);
     s.skip = position % 9u;
     s.power = POWER[8u - s.skip];
     s.f[0] = fraction(word(at));
@@ -97,7 +108,7 @@ fn scattered_bits(row: u32, chunk: u32) -> Bits {
             let info = scales[row * params.groups_per_row + group];
             let w = word(row * params.row_words + group * words_per_group + position / 9u);
             let d = digit(fraction(w), POWER[8u - position % 9u]);
-            b.b[i][e] = value_bits(d, bitcast<f32>(half_bits(info >> 16u)), bitcast<f32>(half_bits(info & 0xffffu)));
+            b.b[i][e] = value_bits(d, range_of(info));
         }
     }
     return b;

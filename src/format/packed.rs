@@ -162,33 +162,6 @@ impl Packed {
             .count()
     }
 
-    /// Whether all scales of a row, minima included, are finite and normal f32 numbers. Only then do all devices
-    /// decode it alike: WGSL may flush subnormal numbers to zero and assume that no value is NaN or infinite.
-    ///
-    /// # Panics
-    /// When `row` is out of range.
-    pub fn has_ordinary_scales(&self, row: usize) -> bool {
-        self.check_row(row, self.cols);
-        let layout = self.layout();
-        let step = match self.format {
-            // Groups begin anywhere in a row.
-            Format::MxIntCuda { .. } => layout.group.min(self.cols),
-            _ => layout.group,
-        };
-        let is_ordinary = |k| {
-            let field = self.field(&layout, row, k);
-            let is_finite = match self.format {
-                Format::Base11 { layout: Base11Layout::Nine32, .. } => {
-                    f16::from_bits(field as u16).is_finite()
-                }
-                _ => true,
-            };
-            let scale = self.field_scale(field);
-            is_finite && scale.is_normal()
-        };
-        layout.scale_bits == 0 || (0..self.cols).step_by(step).chain([self.cols - 1]).all(is_ordinary)
-    }
-
     fn check_row(&self, row: usize, len: usize) {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         assert_eq!(len, self.cols, "length of a row");

@@ -119,8 +119,10 @@ fn outputs_select_rows() {
     let every = executor().run(&all(tokens.clone())).expect("all");
     let some = executor().run(&Batch { tokens: tokens.clone(), outputs: vec![2, 4] }).expect("some");
     assert_eq!(some, [&every[22..33], &every[44..55]].concat());
-    assert!(executor().run(&Batch { tokens, outputs: vec![] }).expect("none").is_empty());
-    assert!(executor().run(&Batch::default()).expect("empty").is_empty());
+    for batch in [Batch { tokens, outputs: vec![] }, Batch::default()] {
+        let error = executor().run(&batch).expect_err("nothing to do").to_string();
+        assert!(error.contains("empty batch"), "{error}");
+    }
 }
 
 #[test]
@@ -172,7 +174,7 @@ fn bad_batches_are_errors_that_change_nothing() {
     let gap = vec![Token { id: 1, sequence: 1, position: 0 }, Token { id: 1, sequence: 1, position: 2 }];
     let cases = [
         (all(tokens(0, 2, &[11])), "id 11; the vocabulary ends at 10"),
-        (all(tokens(0, 0, &[1; 17])), "position 16; the model's context is 16"),
+        (all(tokens(0, 0, &[1; 17])), "position 16; the context is 16"),
         (all(tokens(2, 0, &[1])), "sequence 2; there are 2 slots"),
         (all(tokens(0, 3, &[1])), "position 3, but sequence 0 holds only 2 tokens"),
         (all(tokens(1, 1, &[1])), "position 1, but sequence 1 holds only 0 tokens"),
