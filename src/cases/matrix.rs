@@ -30,7 +30,7 @@ pub(super) fn formats(rows: usize, cols: usize) -> Vec<Format> {
 pub(super) fn variant_name(format: Format, cols: usize) -> String {
     let variant = FormatVariant::new(format, cols);
     let straddles = match format {
-        Format::MxIntCuda { group } => group % 32 != 0 || cols % 32 != 0,
+        Format::MxIntCuda { group } => group % 32 != 0 || !cols.is_multiple_of(32),
         Format::Base11 { layout: Base11Layout::Nine32, group } => group % 32 != 0,
         _ => false,
     };
