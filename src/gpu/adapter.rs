@@ -164,3 +164,18 @@ pub(super) fn choose(choice: Option<&str>) -> Result<(wgpu::Adapter, AdapterSumm
     }
     Ok((adapters[index].clone(), summary))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_limit_is_named_with_what_it_is_and_what_it_must_be() {
+        assert_eq!(missing_limit(&wgpu::Limits::default()), None);
+        let few = wgpu::Limits { max_storage_buffers_per_shader_stage: 4, ..wgpu::Limits::default() };
+        let message = missing_limit(&few).expect("8 are needed");
+        assert!(message.contains("max_storage_buffers_per_shader_stage is 4, anybit needs 8"), "{message}");
+        let small = wgpu::Limits { max_compute_workgroup_storage_size: 8192, ..wgpu::Limits::default() };
+        assert!(missing_limit(&small).is_some_and(|m| m.contains("16384")));
+    }
+}

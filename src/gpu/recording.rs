@@ -191,3 +191,20 @@ impl Gpu {
         self.check()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_fold_into_two_dimensions_that_cover_them() {
+        for groups in [1, 2, 65_535, 65_536, 65_537, 131_071, 10_000_019, 65_535 * 65_535] {
+            let (x, y) = fold(groups).expect("it fits");
+            assert!(u64::from(x) <= MAX_GROUPS && u64::from(y) <= MAX_GROUPS, "{groups}: {x} x {y}");
+            assert!(u64::from(x) * u64::from(y) >= groups, "{groups}: {x} x {y}");
+            // No more than one line of idle workgroups.
+            assert!(u64::from(x) * u64::from(y) - groups < u64::from(y), "{groups}: {x} x {y}");
+        }
+        assert!(matches!(fold(65_535 * 65_535 + 1), Err(Error::Unavailable(_))));
+    }
+}
