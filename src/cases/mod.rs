@@ -25,8 +25,9 @@ mod rows;
 
 use serde::Serialize;
 
+use crate::engine::Method;
 use crate::error::Result;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, OpenOptions};
 use crate::shader::Kernel;
 
 pub use compare::Tolerance;
@@ -112,13 +113,16 @@ pub struct Filter {
     pub text: Option<String>,
     /// Only the smaller set, see [`Case::cover`].
     pub cover: bool,
+    /// Only these kernels; all where empty.
+    pub kernels: Vec<Kernel>,
 }
 
 impl Filter {
     /// Whether `case` is to run.
     pub fn accepts(&self, case: &Case) -> bool {
         let named = |text: &String| case.name().to_lowercase().contains(&text.to_lowercase());
-        (case.cover || !self.cover) && self.text.as_ref().is_none_or(named)
+        let wanted = self.kernels.is_empty() || self.kernels.contains(&case.kernel);
+        wanted && (case.cover || !self.cover) && self.text.as_ref().is_none_or(named)
     }
 }
 
@@ -207,10 +211,11 @@ pub fn all() -> Vec<Case> {
 
 /// Whether the device has the features that `kernel` is written for.
 pub fn available(gpu: &Gpu, kernel: Kernel) -> bool {
-    !kernel.row().direct || (gpu.subgroups() && gpu.adapter().subgroup.0 >= 8)
+    !kernel.row().direct || Method::Direct.runs_on(gpu, 1)
 }
 
-/// Runs the cases that `filter` accepts and the device has the features for; none stops the others. `progress` gets (done, total) after each.
+/// Runs the cases that `filter` accepts and the device has the features for; none stops the others. `progress` gets
+/// (done, total) after each.
 pub fn run(gpu: &Gpu, filter: &Filter, progress: &dyn Fn(usize, usize)) -> Vec<CaseResult> {
     let runs = |case: &Case| filter.accepts(case) && available(gpu, case.kernel);
     let cases: Vec<Case> = all().into_iter().filter(runs).collect();
@@ -220,6 +225,31 @@ pub fn run(gpu: &Gpu, filter: &Filter, progress: &dyn Fn(usize, usize)) -> Vec<C
         result
     };
     cases.iter().enumerate().map(run).collect()
+}
+
+/// As [`run`], with a device of its own for every kernel: a software driver keeps some megabytes per pipeline, and
+/// all cases need hundreds of them.
+///
+/// # Errors
+/// When no device can be opened.
+pub fn run_apart(
+    options: &OpenOptions,
+    filter: &Filter,
+    progress: &dyn Fn(usize, usize),
+) -> Result<Vec<CaseResult>> {
+    let cases = all();
+    let of = |kernel: Kernel| cases.iter().filter(move |c| c.kernel == kernel && filter.accepts(c)).count();
+    let total: usize = Kernel::ALL.into_iter().map(of).sum();
+    let mut results = Vec::with_capacity(total);
+    let mut begun = 0;
+    for kernel in Kernel::ALL.into_iter().filter(|&kernel| of(kernel) > 0) {
+        let gpu = Gpu::open(options.clone())?;
+        let only = Filter { kernels: vec![kernel], ..filter.clone() };
+        results.extend(run(&gpu, &only, &|done, _| progress(begun + done, total)));
+        begun += of(kernel);
+    }
+    progress(total, total);
+    Ok(results)
 }
 
 /// All results of one kernel and variant in one line.
@@ -239,8 +269,8 @@ pub struct Line {
     pub at: Option<String>,
     /// Largest NMSE.
     pub nmse: f64,
-    /// Tolerance of the first failure, else of the first case.
-    pub tolerance: Tolerance,
+    /// Every tolerance that occurs.
+    pub tolerance: String,
 }
 
 /// One [`Line`] per kernel and variant, in the order of the results.
@@ -258,7 +288,7 @@ pub fn summary(results: &[CaseResult]) -> Vec<Line> {
                 max_error: r.max_error,
                 at,
                 nmse: r.nmse,
-                tolerance: r.tolerance,
+                tolerance: r.tolerance.to_string(),
             });
             continue;
         };
@@ -266,8 +296,9 @@ pub fn summary(results: &[CaseResult]) -> Vec<Line> {
         if first_failure || (line.failed == 0 && r.max_error > line.max_error) {
             line.at = at;
         }
-        if first_failure {
-            line.tolerance = r.tolerance;
+        let tolerance = r.tolerance.to_string();
+        if !line.tolerance.split(", ").any(|known| known == tolerance) {
+            line.tolerance = format!("{}, {tolerance}", line.tolerance);
         }
         line.cases += 1;
         line.failed += usize::from(!r.pass);

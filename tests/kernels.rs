@@ -1,0 +1,129 @@
+//! The case table on every configuration of the device, and proof that it can fail. Needs an adapter and fails
+//! without one.
+
+use std::sync::Arc;
+
+use anybit::cases::{self, CaseResult, Filter, ModelCheck, NodeResult};
+use anybit::format::{ActivationFormat, ActivationScope, Base11Layout, Format, Packed, Scope, Spec};
+use anybit::gpu::{Gpu, OpenOptions};
+use anybit::graph::{Assignment, Function, Graph, Op, Role, WeightId, Weights};
+use anybit::model::Model;
+use anybit::shader::{DeviceClass, FormatVariant, Kernel};
+
+const ADAPTER: &str =
+    "these tests need a Vulkan, Metal or DX12 adapter; ./test.sh installs a software one where it can";
+
+fn open(options: OpenOptions) -> Gpu {
+    Gpu::open(options).expect(ADAPTER)
+}
+
+/// Runs the cases and fails with a list of those that do not hold.
+fn run(options: OpenOptions, filter: &Filter) -> Vec<CaseResult> {
+    let results = cases::run_apart(&options, filter, &|_, _| ()).expect(ADAPTER);
+    assert!(!results.is_empty(), "{filter:?} selects nothing");
+    let failures: Vec<String> = results
+        .iter()
+        .filter(|r| !r.pass)
+        .map(|r| format!("{}<{}> {}: {}", r.kernel, r.variant, r.shape, r.at.as_deref().unwrap_or("")))
+        .collect();
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases fail with {options:?}:\n{}",
+        failures.len(),
+        results.len(),
+        failures.join("\n")
+    );
+    results
+}
+
+fn named(text: &str) -> Filter {
+    Filter { text: Some(text.to_string()), ..Filter::default() }
+}
+
+#[test]
+fn all_cases_without_shader_checks() {
+    let results = run(OpenOptions::default(), &Filter::default());
+    for kernel in Kernel::ALL {
+        let name = kernel.row().name;
+        assert!(results.iter().any(|r| r.kernel == name) || kernel.row().direct, "no case of {name} ran");
+    }
+}
+
+#[test]
+fn all_cases_with_shader_checks() {
+    run(OpenOptions { checked: true, ..OpenOptions::default() }, &Filter::default());
+}
+
+fn reductions() -> Vec<Kernel> {
+    Kernel::ALL.into_iter().filter(|kernel| kernel.row().reduces).collect()
+}
+
+#[test]
+fn reductions_without_subgroups() {
+    let options = OpenOptions { subgroups: false, ..OpenOptions::default() };
+    run(options.clone(), &Filter { kernels: reductions(), ..Filter::default() });
+    run(options, &named("as the engine picks"));
+}
+
+#[test]
+fn the_other_kind_of_partition() {
+    let own = open(OpenOptions::default()).class();
+    let class = Some(if own == DeviceClass::Cpu { DeviceClass::Gpu } else { DeviceClass::Cpu });
+    for subgroups in [true, false] {
+        let options = OpenOptions { class, subgroups, ..OpenOptions::default() };
+        run(options.clone(), &Filter { kernels: reductions(), ..Filter::default() });
+        if subgroups {
+            let kernels = vec![Kernel::Gemv, Kernel::GemvI8, Kernel::Argmax];
+            run(options.clone(), &Filter { kernels, cover: true, ..Filter::default() });
+            run(options, &named("as the engine picks"));
+        }
+    }
+}
+
+#[test]
+fn gemv_for_gpus_with_one_to_32_lanes() {
+    let options = OpenOptions { class: Some(DeviceClass::Gpu), ..OpenOptions::default() };
+    for text in ["gemv<f32> ", "gemv<int4 group> int4(group=32)", "gemv_i8<int4> int4 ", "gemv_i8<mxint6> "] {
+        run(options.clone(), &named(text));
+    }
+}
+
+#[test]
+fn matrices_larger_than_a_binding_are_split() {
+    // 32 rows of 172 columns fit, in f32.
+    let options = OpenOptions { max_binding: Some(25_000), ..OpenOptions::default() };
+    for kernel in ["dequantize<", "embed<", "gemv<int", "gemv_i8<int", "gemm<base11", "gemm_i8<mxint"] {
+        run(options.clone(), &Filter { cover: true, ..named(kernel) });
+    }
+    for text in ["[70, 172]", "[37, 172]"] {
+        run(options.clone(), &named(&format!("picks> int4(group=32) {text}")));
+    }
+}
+
+#[test]
+fn every_kernel_and_format_has_cases() {
+    let all = cases::all();
+    for kernel in Kernel::ALL {
+        assert!(!cases::reference(kernel).is_empty());
+        let of_kernel = || all.iter().filter(|c| c.kernel == kernel);
+        assert!(of_kernel().any(|c| c.cover), "{} is not covered", kernel.row().name);
+        if kernel.row().contract == anybit::shader::Contract::None {
+            continue;
+        }
+        for format in FormatVariant::all() {
+            let integer = kernel.row().contract == anybit::shader::Contract::Integer;
+            if integer && !format.has_chunk_codes() {
+                continue;
+            }
+            let name = format.name();
+            assert!(
+                of_kernel().any(|c| c.variant == name && c.cover),
+                "{} has no case of {name}",
+                kernel.row().name
+            );
+        }
+    }
+    let mut names: Vec<String> = all.iter().map(cases::Case::name).collect();
+    names.sort();
+    assert!(names.windows(2).all(|w| w[0] != w[1]), "two cases have the same name");
+}
