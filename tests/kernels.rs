@@ -1,14 +1,10 @@
 //! The case table on every configuration of the device, and proof that it can fail. Needs an adapter and fails
 //! without one.
 
-use std::sync::Arc;
-
-use anybit::cases::{self, CaseResult, Filter, ModelCheck, NodeResult};
-use anybit::format::{ActivationFormat, ActivationScope, Base11Layout, Format, Packed, Scope, Spec};
+use anybit::cases::{self, CaseResult, Filter};
+use anybit::format::Format;
 use anybit::gpu::{Gpu, OpenOptions};
-use anybit::graph::{Assignment, Function, Graph, Op, Role, WeightId, Weights};
-use anybit::model::Model;
-use anybit::shader::{DeviceClass, FormatVariant, Kernel};
+use anybit::shader::{Contract, DeviceClass, FormatVariant, Kernel};
 
 const ADAPTER: &str =
     "these tests need a Vulkan, Metal or DX12 adapter; ./test.sh installs a software one where it can";
@@ -107,11 +103,11 @@ fn every_kernel_and_format_has_cases() {
         assert!(!cases::reference(kernel).is_empty());
         let of_kernel = || all.iter().filter(|c| c.kernel == kernel);
         assert!(of_kernel().any(|c| c.cover), "{} is not covered", kernel.row().name);
-        if kernel.row().contract == anybit::shader::Contract::None {
+        if kernel.row().contract == Contract::None {
             continue;
         }
         for format in FormatVariant::all() {
-            let integer = kernel.row().contract == anybit::shader::Contract::Integer;
+            let integer = kernel.row().contract == Contract::Integer;
             if integer && !format.has_chunk_codes() {
                 continue;
             }
@@ -126,4 +122,46 @@ fn every_kernel_and_format_has_cases() {
     let mut names: Vec<String> = all.iter().map(cases::Case::name).collect();
     names.sort();
     assert!(names.windows(2).all(|w| w[0] != w[1]), "two cases have the same name");
+}
+
+/// A flipped bit in a packed matrix on the device: the cases fail and name the first element it reaches.
+#[test]
+fn a_flipped_bit_is_found_and_named() {
+    let gpu = open(OpenOptions::default());
+    let (rows, cols) = (13, 172);
+    let weights: Vec<f32> = (0..rows * cols).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
+    // Format, the words whose bit is flipped, and the element of the decoded matrix that changes most.
+    let flips: [(&str, bool, usize, u32, &str); 4] = [
+        // Scale 3 is the group of columns 96..128 of row 0: the upper half of word 1.
+        ("int4(group=32)", true, 1, 1 << 26, "[0, "),
+        // One f32 scale per row.
+        ("int8(scale=row)", true, 7, 1 << 24, "[7, "),
+        // 22 words of 8 codes per row: word 50 is in row 2.
+        ("int4", false, 50, 1 << 3, "[2, 48]"),
+        ("f32", false, 171, 1 << 22, "[0, 171]"),
+    ];
+    for (format, in_scales, word, bit, place) in flips {
+        let format: Format = format.parse().unwrap();
+        let truth = format.encode(&weights, rows, cols).unwrap();
+        let mut device = truth.clone();
+        let words = if in_scales { &mut device.scales } else { &mut device.codes };
+        words[word] ^= bit;
+        for case in cases::of_matrix(&truth, &truth).unwrap() {
+            let result = case.run(&gpu);
+            assert!(result.pass, "{format}: {result:?}");
+        }
+        for case in cases::of_matrix(&device, &truth).unwrap() {
+            let result = case.run(&gpu);
+            let at = result.at.clone().unwrap_or_default();
+            assert!(!result.pass && result.max_error > 0.0, "{format} {}: {result:?}", case.name());
+            if case.kernel == Kernel::Dequantize {
+                assert!(at.starts_with(place), "{format}: {at}, want {place}");
+            } else {
+                // The row of the matrix is the column of the product.
+                let row: usize = place[1..].split(',').next().unwrap().parse().unwrap();
+                let ends = [format!(", {row}]: "), format!("[{row}]: ")];
+                assert!(ends.iter().any(|end| at.contains(end.as_str())), "{format}: {at}, want row {row}");
+            }
+        }
+    }
 }

@@ -189,13 +189,15 @@ impl Product {
     }
 
     fn float(&self, gpu: &Gpu) -> Result<Outcome> {
-        self.float_with(gpu, &self.weights()?)
+        let w = self.weights()?;
+        self.float_with(gpu, &w, &w)
     }
 
-    fn float_with(&self, gpu: &Gpu, w: &Packed) -> Result<Outcome> {
+    /// The device multiplies by `w`, the reference by `truth`.
+    fn float_with(&self, gpu: &Gpu, w: &Packed, truth: &Packed) -> Result<Outcome> {
         let x = self.x();
         let got = self.dispatch(gpu, w, Operand::Float(&x))?;
-        let sums = reference::linear(&x, self.m, &w.decode(), self.cols, self.bias().as_deref());
+        let sums = reference::linear(&x, self.m, &truth.decode(), self.cols, self.bias().as_deref());
         Ok(self.outcome(got, &self.end(sums)))
     }
 
@@ -356,9 +358,20 @@ fn overflowing_row(table: &mut Table) {
         table.add(variant_name(format, 37), shape, Tolerance::Nmse(ONE_OP), move |gpu| {
             let mut w = values(7 * 37, 3);
             w[3 * 37..4 * 37].iter_mut().for_each(|v| *v *= 1e6);
-            product.float_with(gpu, &format.encode(&w, 7, 37)?)
+            let w = format.encode(&w, 7, 37)?;
+            product.float_with(gpu, &w, &w)
         });
     }
+}
+
+/// `m` rows through GEMV or tiled GEMM by one given matrix, see [`super::of_matrix`].
+pub(super) fn of_matrix(table: &mut Table, m: usize, device: &Packed, truth: &Packed) {
+    let (format, rows, cols) = (device.format, device.rows, device.cols);
+    let product = Product { kernel: table.kernel, format, m, rows, cols, epilogue: Epilogue::Store };
+    let (device, truth) = (device.clone(), truth.clone());
+    table.add(variant_name(format, cols), product.shape(), Tolerance::Nmse(ONE_OP), move |gpu| {
+        product.float_with(gpu, &device, &truth)
+    });
 }
 
 pub(super) fn float(table: &mut Table) {

@@ -69,7 +69,8 @@ pub(super) fn dequantize(table: &mut Table) {
             for (label, factor) in [("", 1.0), (" tiny", 2e-38), (" subnormal", 3e-41)] {
                 let shape = format!("{format} [{rows}, {cols}]{label}");
                 table.add(variant_name(format, cols), shape, Tolerance::Exact, move |gpu| {
-                    decode(gpu, &packed(format, rows, cols, factor)?)
+                    let w = packed(format, rows, cols, factor)?;
+                    decode(gpu, &w, &w)
                 });
                 if cols == 512 {
                     table.cover();
@@ -78,14 +79,24 @@ pub(super) fn dequantize(table: &mut Table) {
             if format.has_integer_codes() {
                 let shape = format!("{format} [{rows}, {cols}] random codes");
                 table.add(variant_name(format, cols), shape, Tolerance::Exact, move |gpu| {
-                    decode(gpu, &random_codes(format, rows, cols)?)
+                    let w = random_codes(format, rows, cols)?;
+                    decode(gpu, &w, &w)
                 });
             }
         }
     }
 }
 
-fn decode(gpu: &Gpu, packed: &Packed) -> Result<Outcome> {
+/// One given matrix, see [`super::of_matrix`].
+pub(super) fn of_matrix(table: &mut Table, device: &Packed, truth: &Packed) {
+    let shape = format!("{} [{}, {}]", device.format, device.rows, device.cols);
+    let (device, truth) = (device.clone(), truth.clone());
+    let variant = variant_name(device.format, device.cols);
+    table.add(variant, shape, Tolerance::Exact, move |gpu| decode(gpu, &device, &truth));
+}
+
+/// Decodes `packed` on the device and `truth` by the reference.
+fn decode(gpu: &Gpu, packed: &Packed, truth: &Packed) -> Result<Outcome> {
     let matrix = DeviceMatrix::upload(gpu, "case", packed)?;
     let stride = packed.cols.next_multiple_of(32);
     let tile = Tile::elementwise();
@@ -106,7 +117,7 @@ fn decode(gpu: &Gpu, packed: &Packed) -> Result<Outcome> {
         got.extend(launch.single()?);
     }
     // The padding is part of the result: kernels multiply whole chunks.
-    Ok(Outcome::floats(got, strided(&packed.decode(), packed.cols, stride, 0), stride))
+    Ok(Outcome::floats(got, strided(&truth.decode(), packed.cols, stride, 0), stride))
 }
 
 pub(super) fn embed(table: &mut Table) {

@@ -26,7 +26,8 @@ mod rows;
 use serde::Serialize;
 
 use crate::engine::Method;
-use crate::error::Result;
+use crate::error::{Result, invalid};
+use crate::format::Packed;
 use crate::gpu::{Gpu, OpenOptions};
 use crate::shader::Kernel;
 
@@ -207,6 +208,28 @@ pub fn all() -> Vec<Case> {
         table.cases
     };
     Kernel::ALL.into_iter().flat_map(cases_of).collect()
+}
+
+/// Cases of one matrix: decoded, and multiplied by one and by nine tokens. The device gets `device`, the reference
+/// `truth`: the same matrix, unless one wants to see the cases fail.
+///
+/// # Errors
+/// When the two differ in format or shape.
+pub fn of_matrix(device: &Packed, truth: &Packed) -> Result<Vec<Case>> {
+    let shape = |w: &Packed| (w.format, w.rows, w.cols);
+    if shape(device) != shape(truth) {
+        invalid!("matrices of different kinds: {:?} and {:?}", shape(device), shape(truth));
+    }
+    let mut cases = Vec::new();
+    for (kernel, m) in [(Kernel::Dequantize, 0), (Kernel::Gemv, 1), (Kernel::Gemm, 9)] {
+        let mut table = Table { kernel, cases: Vec::new() };
+        match kernel {
+            Kernel::Dequantize => matrix::of_matrix(&mut table, device, truth),
+            _ => linear::of_matrix(&mut table, m, device, truth),
+        }
+        cases.extend(table.cases);
+    }
+    Ok(cases)
 }
 
 /// Whether the device has the features that `kernel` is written for.

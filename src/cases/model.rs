@@ -153,7 +153,7 @@ impl<'a> Alone<'a> {
     ) -> Result<()> {
         let graph = self.check.graph.clone();
         let mut truths: Vec<Truth> = Vec::with_capacity(graph.nodes.len());
-        let spans = Spans::new(&graph, batch);
+        let spans = Spans::new(&graph, batch)?;
         for (id, node) in graph.nodes.iter().enumerate() {
             let inputs: Vec<&Truth> = node.inputs.iter().map(|&input| &truths[input]).collect();
             let truth = self.node(node, &inputs, batch, spans.of(id))?;
@@ -321,16 +321,12 @@ struct Spans {
 }
 
 impl Spans {
-    fn new(graph: &Graph, batch: &Batch) -> Self {
+    fn new(graph: &Graph, batch: &Batch) -> Result<Self> {
         let all = batch.spans();
         let before = |row: u32| batch.outputs.partition_point(|&output| output < row) as u32;
         let of = |&row: &u32| (before(all[row as usize].0), before(all[row as usize].1));
         let outputs = batch.outputs.iter().map(of).collect();
-        let mut chosen = vec![false; graph.nodes.len()];
-        for (id, node) in graph.nodes.iter().enumerate() {
-            chosen[id] = node.op == Op::OutputRows || node.inputs.iter().any(|&input| chosen[input]);
-        }
-        Self { all, outputs, chosen }
+        Ok(Self { all, outputs, chosen: graph.check()? })
     }
 
     fn of(&self, node: NodeId) -> &[(u32, u32)] {
