@@ -139,7 +139,8 @@ pub(super) fn choose(choice: Option<&str>) -> Result<(wgpu::Adapter, AdapterSumm
     if adapters.is_empty() {
         return Err(Error::unavailable(
             "no Vulkan, Metal or DX12 adapter found; install a GPU driver or Mesa's software Vulkan driver \
-             (Debian: apt install mesa-vulkan-drivers), or run with --backend reference",
+             (Debian: apt install mesa-vulkan-drivers); generate, eval and dequantize can also run on the CPU with \
+             --backend reference",
         ));
     }
     let summaries: Vec<_> = adapters.iter().enumerate().map(|(i, a)| summary(i, a)).collect();
