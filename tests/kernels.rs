@@ -86,13 +86,18 @@ fn gemv_for_gpus_with_one_to_32_lanes() {
 
 #[test]
 fn matrices_larger_than_a_binding_are_split() {
-    // 32 rows of 172 columns fit, in f32.
+    // 31 rows of 172 columns fit, in f32.
     let options = OpenOptions { max_binding: Some(25_000), ..OpenOptions::default() };
-    for kernel in ["dequantize<", "embed<", "gemv<int", "gemv_i8<int", "gemm<base11", "gemm_i8<mxint"] {
-        run(options.clone(), &Filter { cover: true, ..named(kernel) });
-    }
-    for text in ["[70, 172]", "[37, 172]"] {
-        run(options.clone(), &named(&format!("picks> int4(group=32) {text}")));
+    let tiled = || vec![Kernel::Gemm, Kernel::GemmDirect, Kernel::GemmI8, Kernel::GemmI8Direct];
+    for (kernels, text) in [
+        (vec![Kernel::Dequantize], "[64, 192]"),
+        (vec![Kernel::Embed], "[75, 172]"),
+        (vec![Kernel::Gemv, Kernel::GemvI8], "int4(group=32) [37, 172]"),
+        (vec![Kernel::Gemv, Kernel::GemvI8], "mxint_cuda(group=43) [37, 172]"),
+        (tiled(), "int3 [70, 172]"),
+        (tiled(), "base11 [70, 172]"),
+    ] {
+        run(options.clone(), &Filter { kernels, ..named(text) });
     }
 }
 

@@ -1,10 +1,9 @@
 //! Rotary embedding, the KV cache, and attention in one pass and in three.
 
 use super::data::{self, sequences, strided, token_rows};
-use super::launch::{Launch, POISON, STRAY};
+use super::launch::{Device, Launch, POISON, STRAY};
 use super::{ONE_OP, Outcome, Table, Tolerance};
 use crate::error::Result;
-use crate::gpu::Gpu;
 use crate::graph::Token;
 use crate::reference::{self, Heads};
 use crate::shader::{Kernel, Tile, Variant};
@@ -214,7 +213,7 @@ pub(super) fn scores(table: &mut Table) {
     }
 }
 
-fn values_pass(setting: Setting, gpu: &Gpu) -> Result<Outcome> {
+fn values_pass(setting: Setting, gpu: &Device) -> Result<Outcome> {
     let (q, keys, cache, width) =
         (setting.queries(), setting.cache(32), setting.cache(33), setting.heads().width());
     let weights = reference::softmax(&setting.scores(&q, &keys), setting.context);

@@ -1,10 +1,9 @@
 //! Kernels with one invocation per element.
 
 use super::data::{strided, values};
-use super::launch::{Launch, POISON, STRAY};
+use super::launch::{Device, Launch, POISON, STRAY};
 use super::{ONE_OP, Outcome, Table, Tolerance};
 use crate::error::Result;
-use crate::gpu::Gpu;
 use crate::graph::Function;
 use crate::reference;
 use crate::shader::{Kernel, Tile, Variant, function_code};
@@ -23,7 +22,7 @@ fn label(rows: usize, cols: usize) -> String {
 
 /// Runs `variant` on x and further operands of the same shape.
 fn run(
-    gpu: &Gpu,
+    gpu: &Device,
     variant: &Variant,
     (rows, cols): (usize, usize),
     x: &[f32],

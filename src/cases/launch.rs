@@ -1,5 +1,9 @@
 //! One run of a kernel on poisoned outputs with guard words behind every buffer.
 
+use std::cell::Cell;
+use std::ops::Deref;
+use std::time::{Duration, Instant};
+
 use crate::error::{Result, invalid};
 use crate::gpu::{Binder, Buffer, Gpu};
 use crate::shader::{Kernel, Tile, Variant};
@@ -12,16 +16,42 @@ pub(super) const STRAY: u32 = 0x7fc0_beef;
 /// What stands behind outputs.
 const GUARD: [u32; 32] = [0xdead_beef; 32];
 
+/// A device on which launches are run once to be compared and, for benchmarks, more often to be timed.
+pub(crate) struct Device<'a> {
+    gpu: &'a Gpu,
+    repeats: u32,
+    elapsed: Cell<Option<Duration>>,
+}
+
+impl<'a> Device<'a> {
+    pub(super) fn new(gpu: &'a Gpu, repeats: u32) -> Self {
+        Self { gpu, repeats, elapsed: Cell::new(None) }
+    }
+
+    /// Time of all repeats together.
+    pub(super) fn elapsed(&self) -> Option<Duration> {
+        self.elapsed.get()
+    }
+}
+
+impl Deref for Device<'_> {
+    type Target = Gpu;
+
+    fn deref(&self) -> &Gpu {
+        self.gpu
+    }
+}
+
 /// Buffers by name, dispatches, and the outputs to read back.
 pub(super) struct Launch<'a> {
-    gpu: &'a Gpu,
+    gpu: &'a Device<'a>,
     buffers: Vec<(&'static str, Buffer)>,
     outputs: Vec<(&'static str, Buffer, usize)>,
     binder: Binder,
 }
 
 impl<'a> Launch<'a> {
-    pub(super) fn new(gpu: &'a Gpu) -> Self {
+    pub(super) fn new(gpu: &'a Device<'a>) -> Self {
         Self { gpu, buffers: Vec::new(), outputs: Vec::new(), binder: Binder::default() }
     }
 
@@ -93,7 +123,16 @@ impl<'a> Launch<'a> {
             data.truncate(*words);
             Ok(data)
         };
-        self.outputs.iter().map(read).collect()
+        let outputs = self.outputs.iter().map(read).collect::<Result<_>>()?;
+        if self.gpu.repeats > 0 {
+            let start = Instant::now();
+            for _ in 0..self.gpu.repeats {
+                self.gpu.run(&[&recording])?;
+            }
+            self.gpu.wait()?;
+            self.gpu.elapsed.set(Some(start.elapsed() + self.gpu.elapsed.get().unwrap_or_default()));
+        }
+        Ok(outputs)
     }
 
     /// As [`Launch::finish`], for one output.

@@ -2,7 +2,7 @@
 //! engine picks the kernel, fused and naive.
 
 use super::data::{strided, values};
-use super::launch::{Launch, POISON, STRAY};
+use super::launch::{Device, Launch, POISON, STRAY};
 use super::matrix::{formats, matrix_params, packed, variant_name};
 use super::{ONE_OP, Outcome, Table, Tolerance};
 use crate::engine::{DeviceMatrix, MatMul};
@@ -11,7 +11,6 @@ use crate::format::{
     ActivationFormat, ActivationScope, Base11Layout, Format, Packed, QuantizedActivations, Scope,
     quantize_activations,
 };
-use crate::gpu::Gpu;
 use crate::graph::Function;
 use crate::reference;
 use crate::shader::{Contract, Epilogue, FormatVariant, Kernel, Tile, Variant};
@@ -20,7 +19,7 @@ use crate::shader::{Contract, Epilogue, FormatVariant, Kernel, Tile, Variant};
 /// larger than a tile, K that is no multiple of a chunk or a group, and rows of whole vec4 words (512).
 const SHAPES: [(usize, usize, usize); 16] = [
     (1, 37, 172),
-    (1, 21, 512),
+    (1, 1021, 512),
     (8, 37, 172),
     (1, 5, 7),
     (1, 130, 300),
@@ -32,7 +31,7 @@ const SHAPES: [(usize, usize, usize); 16] = [
     (6, 3, 5),
     (7, 37, 77),
     (9, 70, 172),
-    (11, 35, 512),
+    (37, 517, 512),
     (9, 5, 7),
     (65, 130, 172),
 ];
@@ -47,7 +46,7 @@ fn serves(kernel: Kernel, m: usize) -> bool {
 }
 
 /// The partition of `kernel` on this device.
-fn tile(gpu: &Gpu, kernel: Kernel, m: usize, cols: usize) -> Tile {
+fn tile(gpu: &Device, kernel: Kernel, m: usize, cols: usize) -> Tile {
     match kernel {
         Kernel::Gemv | Kernel::GemvI8 => Tile::gemv(gpu.class(), m, cols),
         Kernel::GemmDirect | Kernel::GemmI8Direct => Tile::direct(),
@@ -125,7 +124,7 @@ impl Product {
 
     /// Runs the kernel part by part: y, `stride` elements between its rows. Rows of x are padded with zeros to
     /// whole chunks, as the kernels want them, and stray values follow.
-    fn dispatch(&self, gpu: &Gpu, w: &Packed, operand: Operand) -> Result<Vec<u32>> {
+    fn dispatch(&self, gpu: &Device, w: &Packed, operand: Operand) -> Result<Vec<u32>> {
         let matrix = DeviceMatrix::upload(gpu, "case", w)?;
         let (stride, chunked) = (self.stride(), self.cols.next_multiple_of(32));
         let mut launch = Launch::new(gpu);
@@ -188,20 +187,20 @@ impl Product {
         Outcome::floats(got, strided(want, self.rows, self.stride(), POISON), self.stride())
     }
 
-    fn float(&self, gpu: &Gpu) -> Result<Outcome> {
+    fn float(&self, gpu: &Device) -> Result<Outcome> {
         let w = self.weights()?;
         self.float_with(gpu, &w, &w)
     }
 
     /// The device multiplies by `w`, the reference by `truth`.
-    fn float_with(&self, gpu: &Gpu, w: &Packed, truth: &Packed) -> Result<Outcome> {
+    fn float_with(&self, gpu: &Device, w: &Packed, truth: &Packed) -> Result<Outcome> {
         let x = self.x();
         let got = self.dispatch(gpu, w, Operand::Float(&x))?;
         let sums = reference::linear(&x, self.m, &truth.decode(), self.cols, self.bias().as_deref());
         Ok(self.outcome(got, &self.end(sums)))
     }
 
-    fn integer(&self, gpu: &Gpu, bits: u8) -> Result<Outcome> {
+    fn integer(&self, gpu: &Device, bits: u8) -> Result<Outcome> {
         let (w, q) = (self.weights()?, self.quantized(bits));
         let got = self.dispatch(gpu, &w, Operand::Codes(&q))?;
         let sums = reference::linear_integer(&q, &w, self.bias().as_deref())?;
@@ -209,7 +208,7 @@ impl Product {
     }
 
     /// The i32 sums themselves, where one runs over all of K.
-    fn accumulators(&self, gpu: &Gpu, w: &Packed, q: &QuantizedActivations) -> Result<Outcome> {
+    fn accumulators(&self, gpu: &Device, w: &Packed, q: &QuantizedActivations) -> Result<Outcome> {
         let got = self.dispatch(gpu, w, Operand::Codes(q))?;
         let mut want = vec![POISON; got.len()];
         let sums = reference::integer_accumulators(q, w)?;
@@ -220,7 +219,7 @@ impl Product {
     }
 
     /// With every scale set to 1 the sums of a grouped format are integers too, and exact below 2^24.
-    fn unit_scales(&self, gpu: &Gpu) -> Result<Outcome> {
+    fn unit_scales(&self, gpu: &Device) -> Result<Outcome> {
         let (mut w, mut q) = (self.weights()?, self.quantized(8));
         let Some(one) = unit_scale(self.format) else { return self.integer(gpu, 8) };
         w.scales.fill(one);
@@ -231,7 +230,7 @@ impl Product {
     }
 
     /// Through [`MatMul`]: the kernel and the grid that a plan would use.
-    fn engine(&self, gpu: &Gpu, naive: bool) -> Result<Outcome> {
+    fn engine(&self, gpu: &Device, naive: bool) -> Result<Outcome> {
         let (w, x) = (self.weights()?, self.x());
         let matrix = DeviceMatrix::upload(gpu, "case", &w)?;
         let product = MatMul { matrix: &matrix, m: self.m, epilogue: self.epilogue, naive };
@@ -342,7 +341,7 @@ fn picked_by_engine(table: &mut Table, naive: bool) {
             }
             let product = Product { kernel, format, m, rows, cols, epilogue: Epilogue::Store };
             let name = if naive { "naive, as the engine picks" } else { "as the engine picks" };
-            let run = move |gpu: &Gpu| product.engine(gpu, naive);
+            let run = move |gpu: &Device| product.engine(gpu, naive);
             table.add(name, product.shape(), Tolerance::Nmse(ONE_OP), run);
         }
     }
@@ -377,7 +376,7 @@ pub(super) fn of_matrix(table: &mut Table, m: usize, device: &Packed, truth: &Pa
 pub(super) fn float(table: &mut Table) {
     products(table, |table, product| {
         let variant = variant_name(product.format, product.cols);
-        let run = move |gpu: &Gpu| product.float(gpu);
+        let run = move |gpu: &Device| product.float(gpu);
         table.add(variant, product.shape(), Tolerance::Nmse(ONE_OP), run);
     });
     overflowing_row(table);
@@ -405,10 +404,10 @@ pub(super) fn integer(table: &mut Table) {
         if row_scale && !serves(product.kernel, 1) && !stands_for_others(product.format) {
             return;
         }
-        let run = move |gpu: &Gpu| product.integer(gpu, 8);
+        let run = move |gpu: &Device| product.integer(gpu, 8);
         table.add(&variant, format!("{}, int8 x", product.shape()), Tolerance::Nmse(ONE_OP), run);
         if product.m == 1 {
-            let run = move |gpu: &Gpu| product.integer(gpu, 4);
+            let run = move |gpu: &Device| product.integer(gpu, 4);
             table.add(&variant, format!("{}, int4 x", product.shape()), Tolerance::Nmse(ONE_OP), run);
         }
     });

@@ -2,10 +2,9 @@
 
 use super::compare::to_words;
 use super::data::{Random, strided, values};
-use super::launch::{Launch, STRAY};
+use super::launch::{Device, Launch, STRAY};
 use super::{Outcome, Table, Tolerance};
 use crate::error::Result;
-use crate::gpu::Gpu;
 use crate::reference;
 use crate::shader::Kernel;
 
@@ -20,7 +19,7 @@ fn logits(rows: usize, cols: usize, factor: f32) -> Vec<f32> {
 
 /// One number per row of x (and z).
 fn run(
-    gpu: &Gpu,
+    gpu: &Device,
     kernel: Kernel,
     cols: usize,
     x: &[f32],

@@ -1,12 +1,11 @@
 //! Packed matrices: which formats at which shapes, decoding and embedding.
 
 use super::data::{Random, sequences, strided, token_rows, weights};
-use super::launch::{Launch, POISON};
+use super::launch::{Device, Launch, POISON};
 use super::{Outcome, Table, Tolerance};
 use crate::engine::{DeviceMatrix, Part};
 use crate::error::Result;
 use crate::format::{Base11Layout, Format, Packed, Scope};
-use crate::gpu::Gpu;
 use crate::reference;
 use crate::shader::{FormatVariant, Kernel, Tile, Variant};
 
@@ -96,7 +95,7 @@ pub(super) fn of_matrix(table: &mut Table, device: &Packed, truth: &Packed) {
 }
 
 /// Decodes `packed` on the device and `truth` by the reference.
-fn decode(gpu: &Gpu, packed: &Packed, truth: &Packed) -> Result<Outcome> {
+fn decode(gpu: &Device, packed: &Packed, truth: &Packed) -> Result<Outcome> {
     let matrix = DeviceMatrix::upload(gpu, "case", packed)?;
     let stride = packed.cols.next_multiple_of(32);
     let tile = Tile::elementwise();
@@ -137,7 +136,7 @@ pub(super) fn embed(table: &mut Table) {
     }
 }
 
-fn look_up(gpu: &Gpu, packed: &Packed, source: u32) -> Result<Outcome> {
+fn look_up(gpu: &Device, packed: &Packed, source: u32) -> Result<Outcome> {
     let matrix = DeviceMatrix::upload(gpu, "case", packed)?;
     let cols = packed.cols;
     let tokens = sequences(&[(3, 4), (0, 1), (rows_end(packed), 4)]);

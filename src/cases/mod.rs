@@ -23,6 +23,8 @@ mod model;
 mod quantize;
 mod rows;
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::engine::Method;
@@ -33,12 +35,13 @@ use crate::shader::Kernel;
 
 pub use compare::Tolerance;
 use compare::{Difference, Outcome, compare};
+use launch::Device;
 pub use model::{ModelCheck, NodeResult, verify_model};
 
 /// NMSE allowed to one floating-point operation.
 pub const ONE_OP: f64 = 1e-12;
 
-type Check = Box<dyn Fn(&Gpu) -> Result<Outcome> + Send + Sync>;
+type Check = Box<dyn Fn(&Device) -> Result<Outcome> + Send + Sync>;
 
 /// One run of one kernel.
 pub struct Case {
@@ -79,7 +82,20 @@ pub struct CaseResult {
 impl Case {
     /// Runs it. A device error fails the case and says so in [`CaseResult::at`].
     pub fn run(&self, gpu: &Gpu) -> CaseResult {
-        let difference = match (self.check)(gpu) {
+        self.run_on(&Device::new(gpu, 0))
+    }
+
+    /// Runs it, then its dispatches `repeats` times more: the time of those, without uploads and read-back. The
+    /// result comes first, because a wrong kernel has no time. `None` where the engine does the dispatching.
+    pub fn time(&self, gpu: &Gpu, repeats: u32) -> (CaseResult, Option<Duration>) {
+        let device = Device::new(gpu, repeats);
+        let result = self.run_on(&device);
+        let elapsed = device.elapsed().filter(|_| result.pass);
+        (result, elapsed)
+    }
+
+    fn run_on(&self, device: &Device) -> CaseResult {
+        let difference = match (self.check)(device) {
             Ok(outcome) => compare(&outcome, self.tolerance),
             Err(error) => Difference {
                 max_error: f64::INFINITY,
@@ -140,7 +156,7 @@ impl Table {
         variant: impl Into<String>,
         shape: impl Into<String>,
         tolerance: Tolerance,
-        check: impl Fn(&Gpu) -> Result<Outcome> + Send + Sync + 'static,
+        check: impl Fn(&Device) -> Result<Outcome> + Send + Sync + 'static,
     ) {
         let variant = variant.into();
         let cover = !self.cases.iter().any(|c| c.variant == variant);

@@ -2,11 +2,10 @@
 
 use super::compare::to_words;
 use super::data::{sequences, strided, token_rows, values};
-use super::launch::{Launch, POISON, STRAY};
+use super::launch::{Device, Launch, POISON, STRAY};
 use super::{Outcome, Table, Tolerance};
 use crate::error::Result;
 use crate::format::{ActivationFormat, ActivationScope, QuantizedActivations, quantize_activations};
-use crate::gpu::Gpu;
 use crate::graph::{Batch, Token};
 use crate::reference;
 use crate::shader::{Kernel, Tile, Variant};
@@ -58,7 +57,7 @@ pub(super) fn absmax(table: &mut Table) {
 
 /// What the quantize kernel gives: packed codes `[rows, words]` and a scale per row.
 fn on_device(
-    gpu: &Gpu,
+    gpu: &Device,
     x: &[f32],
     cols: usize,
     tokens: &[Token],

@@ -1,10 +1,9 @@
 //! Norms and softmax: kernels with one workgroup per row that give a row.
 
 use super::data::{strided, values};
-use super::launch::{Launch, POISON, STRAY};
+use super::launch::{Device, Launch, POISON, STRAY};
 use super::{ONE_OP, Outcome, Table, Tolerance};
 use crate::error::Result;
-use crate::gpu::Gpu;
 use crate::reference;
 use crate::shader::Kernel;
 
@@ -15,7 +14,7 @@ const EPS: f32 = 1e-5;
 
 /// Runs `kernel` over the rows of `x` with stray values between them.
 fn run(
-    gpu: &Gpu,
+    gpu: &Device,
     kernel: Kernel,
     cols: usize,
     x: &[f32],
@@ -76,7 +75,7 @@ pub(super) fn layer_norm(table: &mut Table) {
     table.add("", shape, Tolerance::Nmse(100.0 * ONE_OP), |gpu| normalize(gpu, 3, 172, 1.0, 10.0));
 }
 
-fn normalize(gpu: &Gpu, rows: usize, cols: usize, factor: f32, offset: f32) -> Result<Outcome> {
+fn normalize(gpu: &Device, rows: usize, cols: usize, factor: f32, offset: f32) -> Result<Outcome> {
     let (x, weight, bias) = (inputs(rows, cols, factor, offset), values(cols, 5), values(cols, 6));
     let want = reference::layer_norm(&x, &weight, &bias, EPS);
     run(gpu, Kernel::LayerNorm, cols, &x, &[("weight", &weight), ("bias", &bias)], &want)

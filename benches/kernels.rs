@@ -1,0 +1,48 @@
+//! Times the case table on the best adapter: `cargo bench --bench kernels -- 'gemv<int4'`.
+//!
+//! Every case is verified before it is timed. Without a filter the covering cases run. What is timed is the dispatch
+//! with its submission, not uploads or read-back; the matrices are small, so on a GPU the times are those of a
+//! launch. `anybit generate` reports the speed of whole models.
+
+use std::time::Duration;
+
+use anybit::cases::{self, Filter};
+use anybit::gpu::{Gpu, OpenOptions};
+use criterion::Criterion;
+
+fn main() {
+    let gpu = match Gpu::open(OpenOptions::default()) {
+        Ok(gpu) => gpu,
+        Err(error) => {
+            eprintln!("error: {error}");
+            std::process::exit(2);
+        }
+    };
+    println!("device: {}", gpu.adapter().name);
+    // Criterion filters by name too; here it decides whether more than the covering cases are offered.
+    let text = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let filter = Filter { cover: text.is_none(), text, ..Filter::default() };
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(500))
+        .configure_from_args();
+    for case in cases::all() {
+        if !filter.accepts(&case) || !cases::available(&gpu, case.kernel) {
+            continue;
+        }
+        match case.time(&gpu, 1) {
+            (result, None) if !result.pass => eprintln!("{}: FAIL, not timed: {:?}", case.name(), result.at),
+            (_, None) => {}
+            (_, Some(_)) => {
+                criterion.bench_function(&case.name(), |bencher| {
+                    bencher.iter_custom(|n| {
+                        let repeats = u32::try_from(n).unwrap_or(u32::MAX);
+                        case.time(&gpu, repeats).1.unwrap_or(Duration::MAX)
+                    });
+                });
+            }
+        }
+    }
+    criterion.final_summary();
+}
