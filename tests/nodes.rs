@@ -65,10 +65,11 @@ impl Weights for Made<'_> {
         let scale = 2.0 / (w.cols as f32).sqrt();
         let values: Vec<f32> = (0..w.rows * w.cols).map(|i| value(i) * scale).collect();
         let mut packed = format.encode(&values, w.rows, w.cols)?;
-        if let Some((id, pending)) = &self.wrong {
-            if *id == weight && pending.swap(false, Ordering::Relaxed) {
-                packed.scales[0] ^= 1 << 8;
-            }
+        if let Some((id, pending)) = &self.wrong
+            && *id == weight
+            && pending.swap(false, Ordering::Relaxed)
+        {
+            packed.scales[0] ^= 1 << 8;
         }
         Ok(packed)
     }
