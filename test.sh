@@ -5,6 +5,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+# Mesa's device-select layer fills stderr where no desktop session runs; anybit ranks adapters itself.
+export NODEVICE_SELECT="${NODEVICE_SELECT:-1}"
+
 step() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
 stop() { printf 'error: %s\n' "$*" >&2; exit 2; }
 

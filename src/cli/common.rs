@@ -185,11 +185,6 @@ impl DeviceArgs {
             Err(error) => Err(error.into()),
         }
     }
-
-    /// The device; an error where there is none.
-    pub(crate) fn require(&self) -> Result<Arc<Gpu>> {
-        Ok(Arc::new(Gpu::open(self.options())?))
-    }
 }
 
 /// One line naming what runs the model.

@@ -182,6 +182,11 @@ fn baseline(args: &Args, model: &Model, assignment: &Assignment) -> Result<Basel
         let assignment = common::f32_assignment(&other);
         return Ok(Baseline::Other(Box::new(other), assignment));
     }
+    if !all_natural(model) && model.is_made_from_embedded() {
+        let other = Model::embedded()?;
+        let assignment = common::f32_assignment(&other);
+        return Ok(Baseline::Other(Box::new(other), assignment));
+    }
     if !all_natural(model) {
         return Ok(Baseline::Missing(
             "no KL and agreement: this file holds no f32 weights; name the original model with --baseline"

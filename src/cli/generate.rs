@@ -250,11 +250,13 @@ impl Outcome {
     fn summary(&self, job: &Job<'_>, on_gpu: bool) {
         let report = &self.report;
         let first = report.first_token.as_secs_f64();
-        let rate = match per_second(report.prompt_tokens, first) {
+        let prepare = report.prepare.as_secs_f64();
+        let rate = match per_second(report.prompt_tokens, first - prepare) {
             Some(rate) => format!("{rate:.1} tokens/s, "),
             None => String::new(),
         };
-        let compiled = if on_gpu { " (shader compilation included)" } else { "" };
+        let compiled =
+            if on_gpu { format!(", {prepare:.3} s of it shader compilation") } else { String::new() };
         common::note(
             "prompt",
             &format!("{} tokens, {rate}first token after {first:.3} s{compiled}", report.prompt_tokens),
@@ -308,6 +310,7 @@ impl Outcome {
             })
             .collect();
         let (first, decode) = (report.first_token.as_secs_f64(), report.decode.as_secs_f64());
+        let prepare = report.prepare.as_secs_f64();
         json!({
             "format": common::mix_json(job.model, &self.assignment),
             "bytes": memory.bytes,
@@ -317,7 +320,8 @@ impl Outcome {
             "texts": texts,
             "prompt_tokens": report.prompt_tokens,
             "first_token_seconds": first,
-            "prompt_tokens_per_second": per_second(report.prompt_tokens, first),
+            "compile_seconds": prepare,
+            "prompt_tokens_per_second": per_second(report.prompt_tokens, first - prepare),
             "decode_tokens": report.decode_tokens,
             "decode_seconds": decode,
             "decode_tokens_per_second": per_second(report.decode_tokens, decode),

@@ -87,7 +87,8 @@ fn model(args: &Args) -> Result<(String, Report)> {
     }
     let model = ModelArgs { model: args.model.clone() }.load().map_err(|error| {
         let file = args.model.as_ref().map(|folder| folder.join("model.safetensors"));
-        match file.filter(|file| file.is_file()) {
+        let is_unsupported = error.to_string().contains("architecture");
+        match file.filter(|file| is_unsupported && file.is_file()) {
             Some(file) => error.context(format!(
                 "not a model this program runs; its matrices alone can be packed with --model {}",
                 file.display()
@@ -96,7 +97,9 @@ fn model(args: &Args) -> Result<(String, Report)> {
         }
     })?;
     if let Some(folder) = &args.model {
-        refuse_same(&folder.join("model.safetensors"), &args.output)?;
+        for name in ["model.safetensors", "config.json", "generation_config.json", "tokenizer.json"] {
+            refuse_same(&folder.join(name), &args.output)?;
+        }
     }
     let format = FormatArgs { format: args.format, qconfig: args.qconfig.clone() };
     let default = args.format.unwrap_or(Spec::from(anybit::format::Format::F32));
@@ -149,7 +152,9 @@ pub(crate) fn from_qconfig(reader: &Reader, vectors: bool, path: &Path) -> Resul
     };
     let names: Vec<&str> = matrices(reader.file(), vectors).iter().map(|matrix| matrix.name).collect();
     let mut specs = HashMap::new();
-    for (key, value) in &entries {
+    // As for models: an exact name wins over patterns, and of several patterns the last one holds.
+    let (patterns, exact): (Vec<_>, Vec<_>) = entries.iter().partition(|(key, _)| key.contains('*'));
+    for (key, value) in patterns.into_iter().chain(exact) {
         let spec = match value {
             Value::String(text) => text.parse::<Spec>(),
             Value::Number(bits) => format!("qlinear(bits={bits})").parse(),

@@ -103,10 +103,11 @@ impl Plan {
             lowering.step(step)?;
             if !c.keep {
                 for id in 0..=step.output {
-                    if root[id] == id && last_use[id] == at {
-                        if let Some(value) = lowering.values[id].take() {
-                            lowering.pool.give(value);
-                        }
+                    if root[id] == id
+                        && last_use[id] == at
+                        && let Some(value) = lowering.values[id].take()
+                    {
+                        lowering.pool.give(value);
                     }
                 }
             }

@@ -145,13 +145,7 @@ impl Session {
     pub fn step(&mut self, batch: &Batch) -> Result<()> {
         batch.check(&self.graph, self.options.context, &self.lengths)?;
         let shape = (batch.tokens.len(), batch.outputs.len());
-        if shape.0 > self.capacity {
-            self.capacity = shape.0.next_power_of_two();
-            self.tokens = self.gpu.buffer("tokens", (self.capacity * 32) as u64)?;
-            self.output_tokens = self.gpu.buffer("output tokens", (self.capacity * 32) as u64)?;
-            self.outputs = self.gpu.buffer("outputs", (self.capacity * 4) as u64)?;
-            self.plans.clear();
-        }
+        self.grow(shape.0)?;
         self.gpu.upload(&self.tokens, bytemuck::cast_slice(&token_rows(batch)))?;
         self.gpu.upload(&self.outputs, bytemuck::cast_slice(&batch.outputs))?;
         let selected = Batch {
@@ -159,6 +153,49 @@ impl Session {
             outputs: Vec::new(),
         };
         self.gpu.upload(&self.output_tokens, bytemuck::cast_slice(&token_rows(&selected)))?;
+        self.plan(shape)?;
+        if let Some((plan, used)) = self.plans.get_mut(&shape) {
+            *used = self.clock;
+            self.gpu.run(&[&plan.recording])?;
+        }
+        for token in &batch.tokens {
+            self.lengths[token.sequence as usize] = token.position as usize + 1;
+        }
+        self.current = shape;
+        Ok(())
+    }
+
+    /// Builds the plan for batches of `tokens` rows and `outputs` logits ahead of its first use, and has the driver
+    /// compile its shaders. Does nothing once a batch has run: the trial run would write to the KV caches.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn prepare(&mut self, tokens: usize, outputs: usize) -> Result<()> {
+        if tokens == 0 || outputs == 0 || self.lengths.iter().any(|&length| length > 0) {
+            return Ok(());
+        }
+        self.grow(tokens)?;
+        self.plan((tokens, outputs))?;
+        match self.plans.get(&(tokens, outputs)) {
+            Some((plan, _)) => self.gpu.warm(&plan.recording),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes room for batches of `tokens` rows.
+    fn grow(&mut self, tokens: usize) -> Result<()> {
+        if tokens > self.capacity {
+            self.capacity = tokens.next_power_of_two();
+            self.tokens = self.gpu.buffer("tokens", (self.capacity * 32) as u64)?;
+            self.output_tokens = self.gpu.buffer("output tokens", (self.capacity * 32) as u64)?;
+            self.outputs = self.gpu.buffer("outputs", (self.capacity * 4) as u64)?;
+            self.plans.clear();
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the plan for `shape` exists.
+    fn plan(&mut self, shape: (usize, usize)) -> Result<()> {
         self.clock += 1;
         if !self.plans.contains_key(&shape) {
             if self.plans.len() >= MAX_PLANS {
@@ -168,14 +205,6 @@ impl Session {
             let plan = Plan::new(&self.context(), shape.0, shape.1)?;
             self.plans.insert(shape, (plan, self.clock));
         }
-        if let Some((plan, used)) = self.plans.get_mut(&shape) {
-            *used = self.clock;
-            self.gpu.run(&[&plan.recording])?;
-        }
-        for token in &batch.tokens {
-            self.lengths[token.sequence as usize] = token.position as usize + 1;
-        }
-        self.current = shape;
         Ok(())
     }
 

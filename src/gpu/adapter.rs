@@ -139,7 +139,8 @@ pub(super) fn choose(choice: Option<&str>) -> Result<(wgpu::Adapter, AdapterSumm
     if adapters.is_empty() {
         return Err(Error::unavailable(
             "no Vulkan, Metal or DX12 adapter found; install a GPU driver or Mesa's software Vulkan driver \
-             (Debian: apt install mesa-vulkan-drivers), or run with --backend reference",
+             (Debian: apt install mesa-vulkan-drivers); generate, eval and dequantize can also run on the CPU with \
+             --backend reference",
         ));
     }
     let summaries: Vec<_> = adapters.iter().enumerate().map(|(i, a)| summary(i, a)).collect();
@@ -163,4 +164,19 @@ pub(super) fn choose(choice: Option<&str>) -> Result<(wgpu::Adapter, AdapterSumm
         return Err(Error::unavailable(format!("adapter {} cannot run anybit: {reason}", summary.name)));
     }
     Ok((adapters[index].clone(), summary))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_limit_is_named_with_what_it_is_and_what_it_must_be() {
+        assert_eq!(missing_limit(&wgpu::Limits::default()), None);
+        let few = wgpu::Limits { max_storage_buffers_per_shader_stage: 4, ..wgpu::Limits::default() };
+        let message = missing_limit(&few).expect("8 are needed");
+        assert!(message.contains("max_storage_buffers_per_shader_stage is 4, anybit needs 8"), "{message}");
+        let small = wgpu::Limits { max_compute_workgroup_storage_size: 8192, ..wgpu::Limits::default() };
+        assert!(missing_limit(&small).is_some_and(|m| m.contains("16384")));
+    }
 }

@@ -148,6 +148,30 @@ impl Recording {
 }
 
 impl Gpu {
+    /// Runs one workgroup of every distinct pipeline of `recording` and waits, so that drivers which compile at the
+    /// first dispatch do it now. What the recording writes is undefined until it runs in full.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn warm(&self, recording: &Recording) -> Result<()> {
+        self.check()?;
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let mut seen: Vec<&Arc<Pipeline>> = Vec::new();
+            for dispatch in &recording.dispatches {
+                if !seen.iter().any(|pipeline| Arc::ptr_eq(pipeline, &dispatch.pipeline)) {
+                    seen.push(&dispatch.pipeline);
+                    pass.set_pipeline(&dispatch.pipeline.raw);
+                    pass.set_bind_group(0, &dispatch.bind_group, &[]);
+                    pass.dispatch_workgroups(1, 1, 1);
+                }
+            }
+        }
+        self.queue.submit([encoder.finish()]);
+        self.wait()
+    }
+
     /// Submits `recordings` one after another in one compute pass; does not wait.
     ///
     /// # Errors
@@ -165,5 +189,22 @@ impl Gpu {
         }
         self.queue.submit([encoder.finish()]);
         self.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_fold_into_two_dimensions_that_cover_them() {
+        for groups in [1, 2, 65_535, 65_536, 65_537, 131_071, 10_000_019, 65_535 * 65_535] {
+            let (x, y) = fold(groups).expect("it fits");
+            assert!(u64::from(x) <= MAX_GROUPS && u64::from(y) <= MAX_GROUPS, "{groups}: {x} x {y}");
+            assert!(u64::from(x) * u64::from(y) >= groups, "{groups}: {x} x {y}");
+            // No more than one line of idle workgroups.
+            assert!(u64::from(x) * u64::from(y) - groups < u64::from(y), "{groups}: {x} x {y}");
+        }
+        assert!(matches!(fold(65_535 * 65_535 + 1), Err(Error::Unavailable(_))));
     }
 }

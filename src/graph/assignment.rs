@@ -39,45 +39,45 @@ impl Assignment {
     /// The assignment a qconfig describes: a JSON object from layer name (the tensor name without
     /// `.weight`) or `*` pattern to a spec, or to an integer N that stands for `qlinear(bits=N)`.
     ///
-    /// Layers no entry names keep their format in the checkpoint; where several entries match, the
-    /// last one wins. Vectors are never matched. Activations do not enter an embedding lookup, so a
-    /// spec with an activation format skips the embeddings that a *pattern* happens to match.
+    /// A pattern means the block linears it matches, as `--format` does; head and embeddings are named exactly.
+    /// An exact name wins over patterns, and of several patterns the last one holds. Layers no entry names keep
+    /// their format in the checkpoint. Vectors are never matched.
     ///
     /// # Errors
     /// When `config` is not an object, a value is not a spec, a key matches no layer (near names are
-    /// listed), or a spec with an activation format is meant for embeddings only.
+    /// listed), or a spec with an activation format is meant for an embedding.
     pub fn from_qconfig(graph: &Graph, native: &[Format], config: &Value) -> Result<Self> {
         let Value::Object(entries) = config else {
             invalid!("qconfig is not a JSON object; write {{\"layer name or pattern\": \"spec\", …}}");
         };
         let mut assignment = Self::native(graph, native);
-        for (key, value) in entries {
+        let is_pattern = |entry: &(&String, &Value)| entry.0.contains('*');
+        let (patterns, names): (Vec<_>, Vec<_>) = entries.iter().partition(is_pattern);
+        for (key, value) in patterns.into_iter().chain(names) {
             let spec = spec_of(key, value)?;
             let wanted = key.strip_suffix(".weight").unwrap_or(key);
-            let is_match =
-                |weight: &Weight| weight.role != Role::Vector && matches_pattern(wanted, weight.layer());
+            let is_match = |weight: &Weight| match weight.role {
+                Role::Linear => matches_pattern(wanted, weight.layer()),
+                Role::Head | Role::Embedding => wanted == weight.layer(),
+                Role::Vector => false,
+            };
             let mut matched = false;
-            let mut applied = false;
             for (slot, weight) in assignment.specs.iter_mut().zip(&graph.weights) {
                 if !is_match(weight) {
                     continue;
                 }
-                matched = true;
                 if weight.role == Role::Embedding && spec.activation.is_some() {
-                    continue;
+                    invalid!(
+                        "qconfig `{key}`: `{spec}` quantizes activations, but an embedding is looked up and has \
+                         none; use a weight format such as `{}`",
+                        spec.weight
+                    );
                 }
-                applied = true;
+                matched = true;
                 *slot = spec;
             }
             if !matched {
                 return Err(no_such_layer(graph, key, wanted));
-            }
-            if !applied {
-                invalid!(
-                    "qconfig `{key}`: `{spec}` quantizes activations, but an embedding is looked up and has \
-                     none; use a weight format such as `{}`",
-                    spec.weight
-                );
             }
         }
         Ok(assignment)
@@ -126,9 +126,12 @@ fn spec_of(key: &str, value: &Value) -> Result<Spec> {
 fn no_such_layer(graph: &Graph, key: &str, wanted: &str) -> Error {
     let layers = || graph.weights.iter().filter(|weight| weight.role != Role::Vector).map(Weight::layer);
     let near = closest_names(wanted, layers(), 3);
-    let kind = if wanted.contains('*') { "pattern matches" } else { "name is" };
+    let kind = match wanted.contains('*') {
+        true => "pattern matches none of the block linears (head and embeddings want their exact name)",
+        false => "name is none",
+    };
     Error::Invalid(format!(
-        "qconfig `{key}`: this {kind} none of the {} layers of the model; near names: {}",
+        "qconfig `{key}`: this {kind} of the {} layers of the model; near names: {}",
         layers().count(),
         near.join(", ")
     ))
@@ -223,14 +226,21 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_with_activations_skips_embeddings() {
-        let got = read(json!({"*": 8})).unwrap();
+    fn exact_names_win_over_patterns_wherever_they_stand() {
+        let got = read(json!({"model.layers.1.mlp.up_proj": 4, "*": "int8", "*0.mlp*": "int5"})).unwrap();
+        assert_eq!(got.specs[1..3], ["int5", "qlinear(bits=4)"].map(spec));
+    }
+
+    #[test]
+    fn patterns_mean_block_linears_as_the_format_option_does() {
         assert_eq!(
-            got.specs,
-            ["f16", "qlinear(bits=8)", "qlinear(bits=8)", "f32", "qlinear(bits=8)"].map(spec)
+            read(json!({"*": 8})).unwrap(),
+            Assignment::uniform(&graph(), &NATIVE, spec("qlinear(bits=8)"))
         );
-        assert_eq!(read(json!({"*": "int8"})).unwrap().specs[0], spec("int8"));
-        assert!(read(json!({"*embed*": 8})).unwrap_err().to_string().contains("activations"));
+        assert!(read(json!({"*embed*": "int8"})).unwrap_err().to_string().contains("exact name"));
+        assert_eq!(read(json!({"lm_head": "int8"})).unwrap().specs[4], spec("int8"));
+        assert_eq!(read(json!({"model.embed_tokens": "int8"})).unwrap().specs[0], spec("int8"));
+        assert!(read(json!({"model.embed_tokens": 8})).unwrap_err().to_string().contains("activations"));
     }
 
     #[test]

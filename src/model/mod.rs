@@ -211,6 +211,11 @@ impl Model {
         self.graph.weights.iter().map(|weight| self.stored_spec(weight).weight).collect()
     }
 
+    /// Whether config and tokenizer are those of the embedded model: a packed file made from it.
+    pub fn is_made_from_embedded(&self) -> bool {
+        self.texts.config == embedded::CONFIG && self.texts.tokenizer.as_deref() == Some(embedded::TOKENIZER)
+    }
+
     /// The assignment a packed file was written with; `None` for a checkpoint.
     pub fn stored_assignment(&self) -> Option<Assignment> {
         let specs = || self.graph.weights.iter().map(|weight| self.stored_spec(weight)).collect();
@@ -280,8 +285,19 @@ impl Weights for Model {
         if stored_transposed {
             values = transpose(&values, weight.cols, weight.rows);
         }
-        let packed = format.encode(&values, weight.rows, weight.cols);
-        packed.map_err(|error| self.reader.in_tensor(&weight.tensor, error))
+        let packed = format
+            .encode(&values, weight.rows, weight.cols)
+            .map_err(|error| self.reader.in_tensor(&weight.tensor, error))?;
+        let overflows = packed.scale_overflows() + quantize::saturations(&packed, &values)?;
+        if overflows > 0 {
+            invalid!(
+                "{}: tensor `{}`: {overflows} groups have values too large for a scale of {format}; use a format \
+                 with f32 or power-of-two scales for it, such as int8(scale=row) or mxint8",
+                self.reader.file().label(),
+                weight.tensor
+            );
+        }
+        Ok(packed)
     }
 
     fn vector(&self, weight: WeightId) -> Result<Vec<f32>> {

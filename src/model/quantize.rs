@@ -273,7 +273,7 @@ fn encode(file: &TensorFile, tensor: &TensorInfo, job: &Job) -> Result<(Packed, 
 
 /// Groups whose scale is finite and yet too small: an f16 scale that was cut to the largest f16, or a
 /// scale whose largest code decodes to infinity.
-fn saturations(packed: &Packed, values: &[f32]) -> Result<usize> {
+pub(super) fn saturations(packed: &Packed, values: &[f32]) -> Result<usize> {
     let (format, cols) = (packed.format, packed.cols);
     let qmax = match format {
         Format::Int { bits, .. } => (1u32 << (bits - 1)) - 1,

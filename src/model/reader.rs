@@ -14,7 +14,7 @@
 
 use super::safetensors_file::{Dtype, TensorFile, TensorInfo};
 use crate::error::{Error, Result, invalid};
-use crate::format::{Format, Layout, Packed, Spec};
+use crate::format::{Base11Layout, Format, Layout, Packed, Spec};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -138,7 +138,16 @@ impl Reader {
             };
             Packed::from_parts(format, rows, cols, codes, scales)
         };
-        packed.map_err(|error| self.in_tensor(&entry.name, error))
+        let packed = packed.map_err(|error| self.in_tensor(&entry.name, error))?;
+        // Two formats of other programs overflow as those do; the rest never hold such a scale.
+        let may_overflow =
+            matches!(format, Format::MxIntCuda { .. } | Format::Base11 { layout: Base11Layout::Nine32, .. });
+        if !may_overflow && packed.scale_overflows() > 0 {
+            let error =
+                format!("{} scales are NaN or infinite: the file is damaged", packed.scale_overflows());
+            return Err(self.in_tensor(&entry.name, Error::Invalid(error)));
+        }
+        Ok(packed)
     }
 
     /// Adds file and tensor to an error.

@@ -40,7 +40,9 @@ pub struct GenerationReport {
     pub stops: Vec<StopReason>,
     /// Prompt tokens in all.
     pub prompt_tokens: usize,
-    /// From the start until every prompt had its first token.
+    /// Planning and shader compilation before the first batch.
+    pub prepare: Duration,
+    /// From the start, preparation included, until every prompt had its first token.
     pub first_token: Duration,
     /// Time of the decode steps after the first token.
     pub decode: Duration,
@@ -82,6 +84,7 @@ pub fn generate(
         tokens: vec![Vec::new(); prompts.len()],
         stops: vec![StopReason::Length; prompts.len()],
         prompt_tokens: prompts.iter().map(Vec::len).sum(),
+        prepare: Duration::ZERO,
         first_token: Duration::ZERO,
         decode: Duration::ZERO,
         decode_tokens: 0,
@@ -97,6 +100,10 @@ pub fn generate(
         batch.outputs.push(batch.tokens.len() as u32 - 1);
     }
     let start = Instant::now();
+    // The larger shape first: buffers then need not grow.
+    runner.prepare(batch.tokens.len(), batch.outputs.len())?;
+    runner.prepare(prompts.len(), prompts.len())?;
+    report.prepare = start.elapsed();
     let greedy = options.sampling.temperature == 0.0;
     let mut active: Vec<usize> = (0..prompts.len()).collect();
     let mut decode_start = None;

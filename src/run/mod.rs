@@ -62,6 +62,17 @@ impl<'a> Runner<'a> {
         Ok(Self::Reference { executor, logits: Vec::new(), vocabulary: graph.vocabulary })
     }
 
+    /// Gets ready for batches of `tokens` rows and `outputs` logits, see [`Session::prepare`].
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn prepare(&mut self, tokens: usize, outputs: usize) -> Result<()> {
+        match self {
+            Self::Gpu { session, .. } => session.prepare(tokens, outputs),
+            Self::Reference { .. } => Ok(()),
+        }
+    }
+
     /// Runs one batch.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ impl FormatVariant {
     /// The variant that decodes `format` for rows of `cols` weights.
     pub fn new(format: Format, cols: usize) -> Self {
         let row_words = format.layout(1, cols).map_or(0, |layout| layout.row_words);
-        Self { kind: Kind::new(format, cols), wide: row_words > 0 && row_words % 4 == 0 }
+        Self { kind: Kind::new(format, cols), wide: row_words > 0 && row_words.is_multiple_of(4) }
     }
 
     /// f32 rows of any multiple of four weights, as the naive pass leaves them.
@@ -185,7 +185,7 @@ impl Kind {
             }
             Format::MxInt { bits } => Self::MxInt { bits: bits.into(), flat: false, per_element: false },
             Format::MxIntCuda { group } => {
-                let aligned = group % 32 == 0 && cols % 32 == 0;
+                let aligned = group % 32 == 0 && cols.is_multiple_of(32);
                 Self::MxInt { bits: 8, flat: true, per_element: !aligned }
             }
             Format::Base11 { layout: Base11Layout::Two7, .. } => Self::Radix2In7,

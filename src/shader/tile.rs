@@ -103,7 +103,7 @@ impl Tile {
                 self.workgroup
             ));
         }
-        if self.lanes == 0 || self.workgroup % self.lanes != 0 || !self.lanes.is_power_of_two() {
+        if self.lanes == 0 || !self.workgroup.is_multiple_of(self.lanes) || !self.lanes.is_power_of_two() {
             return fail(format!(
                 "{} lanes do not divide a workgroup of {}; choose a power of two that does",
                 self.lanes, self.workgroup
