@@ -242,7 +242,7 @@ fn packed_models_load_like_their_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let config = json!({"*.mlp.*": "int4(group=32)@int8", "*.q_proj": 4, "*.k_proj": "base11", "*.v_proj": "mxint6",
         "*.0.self_attn.o_proj": "base11(layout=9in32,group=100)", "*.1.self_attn.o_proj": "mxint_cuda",
-        "*.2.self_attn.o_proj": "f16", "*.3.self_attn.o_proj": "int5(scale=row)", "*embed_tokens": "int8(group=64)"});
+        "*.2.self_attn.o_proj": "f16", "*.3.self_attn.o_proj": "int5(scale=row)", "model.embed_tokens": "int8(group=64)"});
     for name in ["stories260k", "shakespeare"] {
         let model = if name == "shakespeare" { Model::embedded() } else { Model::load(&data(name)) }.unwrap();
         let assignment = Assignment::from_qconfig(model.graph(), &model.native_formats(), &config).unwrap();

@@ -2,6 +2,7 @@
 //! layer in PyTorch, and logits and texts of real checkpoints computed with PyTorch.
 
 mod executor;
+mod models;
 mod ops;
 mod quantized;
 
