@@ -90,8 +90,11 @@ fn matrices_larger_than_a_binding_are_split() {
     let options = OpenOptions { max_binding: Some(25_000), ..OpenOptions::default() };
     let tiled = || vec![Kernel::Gemm, Kernel::GemmDirect, Kernel::GemmI8, Kernel::GemmI8Direct];
     for (kernels, text) in [
-        (vec![Kernel::Dequantize], "[64, 192]"),
-        (vec![Kernel::Embed], "[75, 172]"),
+        (vec![Kernel::Dequantize], "int4(group=32) [64, 192]"),
+        (vec![Kernel::Dequantize], "mxint_cuda [64, 192]"),
+        (vec![Kernel::Dequantize], "base11(layout=9in32) [64, 192]"),
+        (vec![Kernel::Embed], "int6(group=128) [75, 172]"),
+        (vec![Kernel::Embed], "mxint8 [75, 172]"),
         (vec![Kernel::Gemv, Kernel::GemvI8], "int4(group=32) [37, 172]"),
         (vec![Kernel::Gemv, Kernel::GemvI8], "mxint_cuda(group=43) [37, 172]"),
         (tiled(), "int3 [70, 172]"),
