@@ -1,11 +1,13 @@
-// Symmetric integers of BITS bits: two's complement fields, rows padded to whole words.
-// Scale per tensor or row: f32 (SCALE_BITS 32); per group: f16 (SCALE_BITS 16).
+// Integer codes of BITS bits, rows padded to whole words: two's complement (CODE_SIGNED), one bit for -1 and +1
+// (CODE_SIGN), or fields with a zero point in the upper half of the group's record (CODE_UNSIGNED).
 fn codes_at(row: u32, chunk: u32) -> Codes {
-    return chunk_codes(row * params.row_words + chunk * BITS);
-}
-
-fn scale_bits_at(row: u32, k: u32) -> u32 {
-    let index = row * params.groups_per_row + k / params.group;
-    if SCALE_BITS == 32u { return scales[index]; }
-    return half_bits((scales[index / 2u] >> (16u * (index % 2u))) & 0xffffu);
+    var c = chunk_codes(row * params.row_words + chunk * BITS);
+    if CODE == CODE_SIGN {
+        for (var i = 0u; i < 8u; i++) { c.q[i] = 2 * c.q[i] - 1; }
+    }
+    if CODE == CODE_UNSIGNED {
+        let zero = i32(scales[FIRST_SCALE + scale_index(row, chunk * CHUNK)] >> 16u);
+        for (var i = 0u; i < 8u; i++) { c.q[i] -= zero; }
+    }
+    return c;
 }

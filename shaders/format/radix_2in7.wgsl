@@ -1,4 +1,4 @@
-// 11 symmetric levels: two digits d0 + 11 d1 in 7 bits, digit = code + 5; f16 scale per group.
+// 11 symmetric levels: two digits d0 + 11 d1 in 7 bits, digit = code + 5.
 // A chunk is 16 pairs = 112 bits and begins at a whole or a half word.
 fn codes_at(row: u32, chunk: u32) -> Codes {
     let half_words = chunk * 7u;
@@ -29,9 +29,4 @@ fn codes_at(row: u32, chunk: u32) -> Codes {
         q.q[i] = vec4<i32>(vec4<u32>(low - 11u * low_one, low_one, high - 11u * high_one, high_one)) - 5;
     }
     return q;
-}
-
-fn scale_bits_at(row: u32, k: u32) -> u32 {
-    let index = row * params.groups_per_row + k / params.group;
-    return half_bits((scales[index / 2u] >> (16u * (index % 2u))) & 0xffffu);
 }

@@ -11,7 +11,8 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     for (var i = 0u; i < 8u; i++) {
         for (var e = 0u; e < 4u; e++) {
             let k = 4u * i + e;
-            y[first + k] = select(0u, b.b[i][e], chunk * CHUNK + k < params.cols);
+            let column = chunk * CHUNK + k;
+            y[first + k] = select(0u, patched_bits(row, column, b.b[i][e]), column < params.cols);
         }
     }
 }

@@ -9,12 +9,16 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let chunk = at - t * chunks;
     let entry = select(tokens[t].id, tokens[t].position, SOURCE == 1u);
     if entry < params.first_row || entry >= params.first_row + params.rows { return; }
-    let w = weights_at(entry - params.first_row, chunk);
+    let row = entry - params.first_row;
+    let w = weights_at(row, chunk);
     let first = t * params.y_stride + chunk * CHUNK;
     for (var i = 0u; i < 8u; i++) {
         for (var e = 0u; e < 4u; e++) {
             let k = 4u * i + e;
-            if chunk * CHUNK + k < params.cols { y[first + k] = w.v[i][e]; }
+            let column = chunk * CHUNK + k;
+            if column < params.cols {
+                y[first + k] = bitcast<f32>(patched_bits(row, column, bitcast<u32>(w.v[i][e])));
+            }
         }
     }
 }

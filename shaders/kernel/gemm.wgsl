@@ -58,7 +58,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         for (var j = 0u; j < THREAD_N; j++) {
             let m = m0 + line + i * GRID_M;
             let n = n0 + column + j * GRID_N;
-            if m < params.m && n < params.rows { finish(m, n, acc[i][j]); }
+            if m < params.m && n < params.rows { finish(m, n, patched(m, n, acc[i][j])); }
         }
     }
 }

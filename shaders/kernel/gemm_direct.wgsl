@@ -6,7 +6,7 @@ fn finish_row(m: u32, n0: u32, sums: vec4<f32>) {
     if m >= params.m { return; }
     for (var j = 0u; j < THREAD_N; j++) {
         let n = n0 + j * WORKGROUP;
-        if n < params.rows { finish(m, n, sums[j]); }
+        if n < params.rows { finish(m, n, patched(m, n, sums[j])); }
     }
 }
 

@@ -45,7 +45,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     if position != 0u { return; }
     for (var m = 0u; m < TILE_M; m++) {
         for (var j = 0u; j < THREAD_N; j++) {
-            if m < params.m && n0 + j < params.rows { finish(m, n0 + j, acc[m * THREAD_N + j]); }
+            if m < params.m && n0 + j < params.rows { finish(m, n0 + j, patched(m, n0 + j, acc[m * THREAD_N + j])); }
         }
     }
 }

@@ -1,4 +1,4 @@
-// Signed BITS-wide fields of a little-endian bit stream; BITS words hold one chunk.
+// BITS-wide fields of a little-endian bit stream, sign-extended (FIELD_SIGNED) or not; BITS words hold one chunk.
 struct Fields { w: array<u32, BITS> }
 
 fn load_fields(first: u32) -> Fields {
@@ -17,16 +17,20 @@ fn load_fields(first: u32) -> Fields {
     return f;
 }
 
+// A field in the upper bits of a word as a number.
+fn extended(upper: u32) -> i32 {
+    if FIELD_SIGNED { return bitcast<i32>(upper) >> (32u - BITS); }
+    return bitcast<i32>(upper >> (32u - BITS));
+}
+
 fn field(f: Fields, index: u32) -> i32 {
     let bit = index * BITS;
     let at = bit / 32u;
     let shift = bit % 32u;
-    if shift + BITS <= 32u {
-        return bitcast<i32>(f.w[at] << (32u - BITS - shift)) >> (32u - BITS);
-    }
+    if shift + BITS <= 32u { return extended(f.w[at] << (32u - BITS - shift)); }
     // The field straddles two words: its low part ends one word, its high part begins the next one.
     let joined = (f.w[at] >> shift) | (f.w[min(at + 1u, BITS - 1u)] << (32u - shift));
-    return bitcast<i32>(joined << (32u - BITS)) >> (32u - BITS);
+    return extended(joined << (32u - BITS));
 }
 
 fn four_fields(f: Fields, i: u32) -> vec4<i32> {

@@ -1,14 +1,16 @@
 // Lifts the integer contract (codes_at, scale_bits_at) to the float contract, once for all integer formats.
-fn scale_at(row: u32, k: u32) -> f32 { return bitcast<f32>(scale_bits_at(row, k)); }
-
+// SCALE_QUADS: so many quads of a chunk, from its beginning, surely share a scale; 0 where a quad does not.
 fn quad_scales(row: u32, k: u32) -> vec4<f32> {
-    return vec4<f32>(scale_at(row, k), scale_at(row, k + 1u), scale_at(row, k + 2u), scale_at(row, k + 3u));
+    let last = params.cols - 1u;
+    if SCALE_QUADS > 0u { return vec4<f32>(scale_at(row, min(k, last))); }
+    return vec4<f32>(scale_at(row, min(k, last)), scale_at(row, min(k + 1u, last)),
+                     scale_at(row, min(k + 2u, last)), scale_at(row, min(k + 3u, last)));
 }
 
 fn weights_at(row: u32, chunk: u32) -> Weights {
     let c = codes_at(row, chunk);
     var w: Weights;
-    if SCALE_PER_ELEMENT {
+    if SCALE_QUADS < 8u {
         for (var i = 0u; i < 8u; i++) { w.v[i] = vec4<f32>(c.q[i]) * quad_scales(row, chunk * CHUNK + 4u * i); }
     } else {
         let s = scale_at(row, chunk * CHUNK);
@@ -29,7 +31,7 @@ fn bits_at(row: u32, chunk: u32) -> Bits {
     var b: Bits;
     for (var i = 0u; i < 8u; i++) {
         for (var e = 0u; e < 4u; e++) {
-            let k = chunk * CHUNK + select(0u, 4u * i + e, SCALE_PER_ELEMENT);
+            let k = min(chunk * CHUNK + select(0u, 4u * i + e, SCALE_QUADS < 8u), params.cols - 1u);
             b.b[i][e] = scaled_bits(c.q[i][e], scale_bits_at(row, k));
         }
     }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::resident::{DeviceMatrix, Part};
 use crate::error::{Result, invalid};
-use crate::format::Format;
 use crate::gpu::{Binder, Buffer, Gpu, Pipeline};
 use crate::shader::{DeviceClass, Epilogue, FormatVariant, Kernel, Tile, Variant};
 
@@ -31,24 +30,9 @@ pub(super) struct Target<'a> {
     pub(super) residual: Option<&'a Buffer>,
 }
 
-/// Whether `format` at rows of `cols` weights can run on integer kernels.
-pub(super) fn integer_capable(format: Format, cols: usize) -> bool {
-    FormatVariant::new(format, cols).has_chunk_codes() && cols <= MAX_INTEGER_K
-}
-
-pub(super) fn matrix_params(
-    matrix: &DeviceMatrix,
-    part: &Part,
-    row_words: usize,
-    dense: bool,
-) -> Vec<(&'static str, u32)> {
-    vec![
-        ("rows", part.rows as u32),
-        ("cols", matrix.cols as u32),
-        ("row_words", row_words as u32),
-        ("groups_per_row", if dense { 0 } else { matrix.groups_per_row as u32 }),
-        ("group", if dense { 1 } else { u32::try_from(matrix.group).unwrap_or(u32::MAX) }),
-    ]
+/// Whether `matrix` can run on integer kernels.
+pub(super) fn integer_capable(matrix: &DeviceMatrix) -> bool {
+    matrix.variant.has_chunk_codes() && matrix.cols <= MAX_INTEGER_K
 }
 
 /// Appends the naive pass: `scratch[rows, cols rounded up to 32] = W` of one part.
@@ -62,10 +46,10 @@ pub(super) fn dequantize(
     let stride = matrix.cols.next_multiple_of(32);
     let tile = Tile::elementwise();
     let variant = Variant {
-        format: Some(FormatVariant::new(matrix.format, matrix.cols)),
+        format: Some(matrix.variant),
         ..Variant::plain(Kernel::Dequantize, tile)
     };
-    let mut params = matrix_params(matrix, part, matrix.row_words, false);
+    let mut params = matrix.params(part);
     params.push(("y_stride", stride as u32));
     let chunks = (part.rows * stride / 32) as u64;
     binder.dispatch(
@@ -88,12 +72,13 @@ pub(super) fn multiply(
 ) -> Result<()> {
     let method = Method::choose(gpu, m);
     for part in &matrix.parts {
-        let (format, row_words, codes) = match scratch {
+        let (format, mut params, codes) = match scratch {
             Some(scratch) => {
                 dequantize(gpu, binder, matrix, part, scratch)?;
-                (FormatVariant::dense(), matrix.cols.next_multiple_of(32), scratch)
+                let stride = matrix.cols.next_multiple_of(32);
+                (FormatVariant::dense(), matrix.dense_params(part, stride), scratch)
             }
-            None => (FormatVariant::new(matrix.format, matrix.cols), matrix.row_words, &part.codes),
+            None => (matrix.variant, matrix.params(part), &part.codes),
         };
         let pipeline = pipeline(gpu, method, format, m, matrix.cols, operand, target.epilogue)?;
         let tile = pipeline.tile;
@@ -102,7 +87,6 @@ pub(super) fn multiply(
         } else {
             (m as u64).div_ceil(tile.tile_m.into()) * (part.rows as u64).div_ceil(tile.tile_n.into())
         };
-        let mut params = matrix_params(matrix, part, row_words, scratch.is_some());
         let mut buffers = vec![("y", target.y), ("codes", codes), ("scales", &part.scales)];
         let x_stride = match operand {
             Operand::Float { x, stride } => {
@@ -238,7 +222,7 @@ impl MatMul<'_> {
         bias: Option<&[f32]>,
         residual: Option<&[f32]>,
     ) -> Result<Vec<f32>> {
-        if !integer_capable(self.matrix.format, self.matrix.cols) {
+        if !integer_capable(self.matrix) {
             invalid!("{} at K = {} has no integer kernel", self.matrix.format, self.matrix.cols);
         }
         let stride = self.matrix.cols.next_multiple_of(32);

@@ -11,7 +11,7 @@ use crate::error::{Error, Result, invalid};
 use crate::format::{ActivationFormat, ActivationScope};
 use crate::gpu::{Binder, Buffer, Gpu, Recording};
 use crate::graph::{Assignment, Function, Graph, NodeId, Op, WeightId};
-use crate::shader::{Epilogue, FormatVariant, Kernel, Tile, Variant, function_code};
+use crate::shader::{Epilogue, Kernel, Tile, Variant, function_code};
 
 /// What a plan reads besides its own buffers.
 pub(super) struct Context<'a> {
@@ -262,7 +262,7 @@ impl Lowering<'_> {
         let matrix = self.matrix(table)?;
         for part in &matrix.parts {
             let variant = Variant {
-                format: Some(FormatVariant::new(matrix.format, matrix.cols)),
+                format: Some(matrix.variant),
                 ..Variant::plain(Kernel::Embed, Tile::elementwise())
             }
             .constant("SOURCE", source);
@@ -272,7 +272,7 @@ impl Lowering<'_> {
                 ("codes", &part.codes),
                 ("scales", &part.scales),
             ];
-            let mut params = matmul::matrix_params(&matrix, part, matrix.row_words, false);
+            let mut params = matrix.params(part);
             params.extend([
                 ("m", y.rows as u32),
                 ("first_row", part.first_row as u32),
@@ -303,7 +303,7 @@ impl Lowering<'_> {
         let residual = step.residual.map(|r| self.whole(r)).transpose()?;
         let activation = self.c.assignment.specs[weight].activation;
         let integer =
-            activation.filter(|_| self.c.fused && matmul::integer_capable(matrix.format, matrix.cols));
+            activation.filter(|_| self.c.fused && matmul::integer_capable(&matrix));
         // A fused bias belongs to the epilogue; without fusion it is a dispatch of its own.
         let separate_bias = bias.as_ref().filter(|_| !self.c.fused);
         let product = match separate_bias {

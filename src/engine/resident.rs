@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::{Format, Packed};
+use crate::format::{Format, Layout, Packed, Scale};
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::{WeightId, Weights};
+use crate::shader::FormatVariant;
 
 /// Bytes past the end of a code stream that the decode of a last, partial chunk may read.
 const SLACK: usize = 256;
@@ -20,8 +21,10 @@ pub struct Part {
     pub rows: usize,
     /// Code words.
     pub codes: Buffer,
-    /// Scale words.
+    /// Table of values (for codebooks), scale words, exceptions.
     pub scales: Buffer,
+    /// How many exceptions there are, and the word where they begin.
+    pub patches: (usize, usize),
 }
 
 /// A packed matrix on the device.
@@ -35,12 +38,12 @@ pub struct DeviceMatrix {
     pub cols: usize,
     /// Slices in row order.
     pub parts: Vec<Part>,
-    /// Words per row of codes.
+    /// The pipelines that read it.
+    pub variant: FormatVariant,
+    /// Words per row of codes on the device.
     pub row_words: usize,
-    /// Scales per row; 0 where one scale serves the whole matrix.
-    pub groups_per_row: usize,
-    /// Elements per scale.
-    pub group: usize,
+    /// Sizes of the packed matrix.
+    pub layout: Layout,
     /// Packed bytes, as in a file.
     pub bytes: usize,
 }
@@ -52,7 +55,10 @@ impl DeviceMatrix {
     /// When a few rows alone exceed the binding limit, or the device is out of memory.
     pub fn upload(gpu: &Gpu, name: &str, packed: &Packed) -> Result<Self> {
         let layout = packed.format.layout(packed.rows, packed.cols)?;
-        let align = packed.format.row_alignment(packed.cols).max(1);
+        let variant = FormatVariant::new(&layout, packed.cols, !packed.exceptions.is_empty());
+        let wide = packed.format.is_wide();
+        let row_words = if wide { packed.cols.next_multiple_of(32) } else { layout.row_words };
+        let align = packed.format.row_alignment(packed.rows, packed.cols).max(1);
         let code_bytes = (layout.code_words * 4).div_ceil(packed.rows);
         let row_bytes = code_bytes.max(packed.cols.next_multiple_of(32) * 4) as u64;
         let room = gpu.max_binding().saturating_sub(SLACK as u64);
@@ -77,11 +83,19 @@ impl DeviceMatrix {
                 slice = packed.slice_rows(first..first + rows);
                 &slice
             };
-            let codes = gpu.buffer(name, (part.codes.len() * 4 + SLACK) as u64)?;
-            gpu.upload(&codes, bytemuck::cast_slice(&part.codes))?;
-            let scales = gpu.buffer(name, (part.scales.len() * 4 + SLACK) as u64)?;
-            gpu.upload(&scales, bytemuck::cast_slice(&part.scales))?;
-            parts.push(Part { first_row: first, rows, codes, scales });
+            let upload = |words: &[u32]| {
+                let buffer = gpu.buffer(name, (size_of_val(words) + SLACK) as u64)?;
+                gpu.upload(&buffer, bytemuck::cast_slice(words))?;
+                Ok::<_, Error>(buffer)
+            };
+            let (codes, scales, patches) = match wide {
+                true => (upload(&dense_words(part))?, upload(&[])?, (0, 0)),
+                false => {
+                    let (words, patch_at) = scale_words(part);
+                    (upload(&part.codes)?, upload(&words)?, (part.exceptions.len(), patch_at))
+                }
+            };
+            parts.push(Part { first_row: first, rows, codes, scales, patches });
             first += rows;
         }
         Ok(Self {
@@ -89,12 +103,80 @@ impl DeviceMatrix {
             rows: packed.rows,
             cols: packed.cols,
             parts,
-            row_words: layout.row_words,
-            groups_per_row: layout.groups_per_row,
-            group: layout.group.max(1),
+            variant,
+            row_words,
+            layout,
             bytes: packed.bytes(),
         })
     }
+
+    /// Parameters of kernels that read a part of the packed matrix; `y` and `x` aside.
+    pub fn params(&self, part: &Part) -> Vec<(&'static str, u32)> {
+        let (offset, fraction) = match self.layout.scheme.scale {
+            Scale::Exponent { offset, fraction } => (i32::from(offset), i32::from(fraction)),
+            _ => (0, 0),
+        };
+        let fixed = match self.layout.scheme.scale {
+            // The scheme keeps the fraction in the range where this is a normal number.
+            Scale::Fixed(fraction) => f32::to_bits(f32::powi(2.0, -i32::from(fraction))),
+            _ => 0,
+        };
+        vec![
+            ("rows", part.rows as u32),
+            ("cols", self.cols as u32),
+            ("row_words", self.row_words as u32),
+            ("groups_per_row", self.layout.groups_per_row as u32),
+            ("group", u32::try_from(self.layout.group.max(1)).unwrap_or(u32::MAX)),
+            ("group_rows", u32::try_from(self.layout.group_rows.max(1)).unwrap_or(u32::MAX)),
+            ("offset", offset as u32),
+            ("fraction", fraction as u32),
+            ("fixed", fixed),
+            ("patches", part.patches.0 as u32),
+            ("patch_at", part.patches.1 as u32),
+        ]
+    }
+
+    /// Parameters of kernels that read an f32 copy of a part with `stride` words per row.
+    pub fn dense_params(&self, part: &Part, stride: usize) -> Vec<(&'static str, u32)> {
+        vec![
+            ("rows", part.rows as u32),
+            ("cols", self.cols as u32),
+            ("row_words", stride as u32),
+            ("group", 1),
+            ("group_rows", 1),
+        ]
+    }
+}
+
+/// What the device reads as `scales`: table, scales, exceptions; and the word where the exceptions begin.
+fn scale_words(part: &Packed) -> (Vec<u32>, usize) {
+    let mut words: Vec<u32> = part.format.table().into_iter().map(f32::to_bits).collect();
+    words.extend(&part.scales);
+    let patch_at = words.len();
+    if !part.exceptions.is_empty() {
+        let coded = Packed { exceptions: Vec::new(), ..part.clone() };
+        let mut row = vec![0.0; part.cols];
+        let mut decoded = None;
+        for e in &part.exceptions {
+            if decoded != Some(e.row) {
+                coded.decode_row(e.row as usize, &mut row);
+                decoded = Some(e.row);
+            }
+            let difference = f32::from_bits(e.bits) - row[e.col as usize];
+            words.extend([e.row, e.col, e.bits, difference.to_bits()]);
+        }
+    }
+    (words, patch_at)
+}
+
+/// The values of a matrix that runs from f32 storage, rows padded with zeros to whole chunks.
+fn dense_words(part: &Packed) -> Vec<u32> {
+    let stride = part.cols.next_multiple_of(32);
+    let mut words = vec![0; part.rows * stride];
+    for (to, from) in words.chunks_mut(stride).zip(part.decode().chunks(part.cols)) {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_bits());
+    }
+    words
 }
 
 struct Entry {

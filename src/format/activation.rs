@@ -1,14 +1,72 @@
 //! Dynamic quantization of activations to symmetric integers.
 
-use super::int;
+use std::fmt;
+use std::str::FromStr;
 
-/// How the input of a linear layer is quantized before an integer product. Text: `int8`, `int8(scale=row)`.
+use super::element::{Element, OcpElement, OcpScale};
+use super::{Block, Format, Scope, int, names};
+use crate::error::{Error, Result, invalid};
+
+/// How the input of a linear layer is quantized. Text: that of a weight format; `int8`, `int8(scale=row)`,
+/// `torch_dynamic`, `integer(8,4)`, `mxfp8_e4m3`, `block_fp(8,8,none,[1,16])`, ...
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ActivationFormat {
-    /// 2..=8.
-    pub bits: u8,
-    /// What shares a scale.
-    pub scope: ActivationScope,
+pub enum ActivationFormat {
+    /// Symmetric integers with a dynamic scale.
+    Int {
+        /// 2..=8.
+        bits: u8,
+        /// What shares a scale.
+        scope: ActivationScope,
+    },
+    /// PyTorch's dynamic quantization: asymmetric 7-bit integers (`reduce_range`), scale and zero point per sequence.
+    TorchDynamic,
+    /// An element-wise format, or one with a power-of-two scale per block. Blocks follow MASE's rule for
+    /// activations `[sequences, tokens, width]`: a sequence never shares a block with another one.
+    Element {
+        /// How an element is rounded.
+        element: Element,
+        /// What shares a scale.
+        block: Block,
+    },
+}
+
+impl fmt::Display for ActivationFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match *self {
+            Self::Int { bits, scope: ActivationScope::Tensor } => format!("int{bits}"),
+            Self::Int { bits, scope: ActivationScope::Row } => format!("int{bits}(scale=row)"),
+            Self::TorchDynamic => "torch_dynamic".to_owned(),
+            Self::Element { element, block } => names::element_text(element, block),
+        };
+        f.pad(&text)
+    }
+}
+
+impl FromStr for ActivationFormat {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.parse::<Format>()? {
+            Format::Int { bits, scope: Scope::Tensor } => Ok(Self::Int { bits, scope: ActivationScope::Tensor }),
+            Format::Int { bits, scope: Scope::Row } => Ok(Self::Int { bits, scope: ActivationScope::Row }),
+            Format::TorchDynamic => Ok(Self::TorchDynamic),
+            Format::Element { element, block } => Ok(Self::Element { element, block }),
+            Format::MxInt { bits } => {
+                let element = match bits {
+                    8 => OcpElement::Int8,
+                    6 => OcpElement::Int6,
+                    _ => OcpElement::Int4,
+                };
+                match Format::mx(element, OcpScale::Floor) {
+                    Format::Element { element, block } => Ok(Self::Element { element, block }),
+                    _ => unreachable!("mx formats are elements"),
+                }
+            }
+            other => invalid!(
+                "activation format `{other}`: not defined for activations; use intN, intN(scale=row), torch_dynamic,                  integer, minifloat_*, log, block_*, mxint*, mxfp*, binary or residual_sign"
+            ),
+        }
+    }
 }
 
 /// What shares one activation scale.

@@ -1,58 +1,72 @@
 //! Numeric formats: what a weight matrix looks like in memory, in a file and in a kernel.
 //!
-//! A [`Format`] is one row of a family (`float`, `int`, `mxint`, `radix`). [`Format::encode`] rounds an f32
-//! matrix to a [`Packed`] one (the host does all weight rounding), [`Packed::decode`] is the exact
-//! inverse map from codes to f32, and the WGSL fragment of the family decodes the same words on the
-//! device. A [`Spec`] is the text people write: `W` or `W@A`.
+//! A [`Format`] is a name with parameters. [`Format::encode`] rounds an f32 matrix to a [`Packed`] one (the
+//! host does all weight rounding), [`Packed::decode`] is the exact inverse map from codes to f32, and a WGSL
+//! fragment decodes the same words on the device. How words are to be read is a [`Scheme`]: many formats, few
+//! schemes. A [`Spec`] is the text people write: `W`, `W@A` or `W@A@bias=B`.
 //!
 //! # Word layout
 //!
 //! A packed matrix `[rows, cols]` is two streams of `u32` words, little-endian: bit `j` of a stream is bit
 //! `j % 32` of word `j / 32`. Padding is zero bits.
 //!
-//! | format | codes | scales |
-//! |---|---|---|
-//! | `f32`, `f16`, `bf16` | raw bits, each row padded to words | none |
-//! | `int2`…`int8` | two's-complement fields, each row padded to words | f32 per tensor or row, f16 per group |
-//! | `mxint8/6/4` | two's-complement fields, each row padded to words | E8M0 byte per 32 of a row |
-//! | `mxint_cuda` | int8, one stream over the matrix, padded at its end | E8M0 byte per group of the flat matrix |
-//! | `base11` | 2 digits in 7 bits, each row padded to words | f16 per group |
-//! | `base11(layout=9in32)` | per group `ceil(len / 9)` words of 9 digits | per group f16 minimum, f16 range << 16 |
-//!
-//! The scale of element `(row, col)` is field `row * groups_per_row + col / group` of the scale stream
-//! (`mxint_cuda`: `(row * cols + col) / group`), which is padded to words only at its end.
+//! * **Codes** ([`Codes`]): fields of a fixed width, or fields of several digits; each row is padded to words.
+//!   `mxint_cuda` is one stream over the matrix, padded at its end.
+//! * **Scales** ([`Scale`]): one record per group ([`Groups`]), in the order of the groups (row by row), padded to
+//!   words at the end of the stream. `nvfp4` has an f32 for the matrix before them.
+//! * **Exceptions**: the formats taken from MASE let weights of magnitude up to 1e-8 pass unquantized. Such a
+//!   weight has no code; [`Packed::exceptions`] lists it with its value.
 //!
 //! # Adding a format
 //!
-//! 1. Another parameter of a family (a width, a group): extend the range in [`Format::check`] and a line in
-//!    [`Format::catalog`]. Nothing else.
-//! 2. Another family: a Rust file here with `encode` (weights to fields) and the decoding of one element; a
-//!    variant of [`Format`]; its arms in `check`, `layout`, `encode` and in `packed.rs`; its text form and
-//!    its name in `spec.rs` (`NAMES`); a line in `catalog`.
-//! 3. The WGSL side: a fragment in `shaders/format/` that decodes the same words, and its row in the shader
-//!    catalog.
+//! 1. From outside the crate: [`CustomFormat`], a table of up to 256 values with a scale per group. Once
+//!    registered it has a name like any other (`examples/custom_format.rs`).
+//! 2. An element-wise format, or one with power-of-two block scales: a variant of [`element::Element`] with the value
+//!    of a code and the rounding of a number; its text form in `names.rs`. Up to 8 bits the device side is its
+//!    table of values, and nothing else has to be written.
+//! 3. Another family: a variant of [`Format`] with its [`Scheme`], its encoder, its text form. If the scheme has a
+//!    new part, that part is decoded in `packed.rs` and in a fragment under `shaders/format/` or `shaders/lib/`.
+//! 4. A line in [`Format::catalog`]. Tests, tables and the command line take their formats from there.
 //!
-//! Tests, tables and the command line take their formats from `catalog` and need no edit. Compare a format
-//! that exists elsewhere with output of the original program (`tests/golden`).
+//! Compare a format that exists elsewhere with output of the original program (`tests/golden`).
 
 mod activation;
 mod bits;
+mod block;
+mod call;
+mod codebook;
+mod custom;
+mod digits;
+pub mod element;
+mod encode;
 mod float;
+pub mod ggml;
 mod int;
 pub mod mxint;
+mod names;
 mod packed;
 mod radix;
 mod rows;
+mod scheme;
+mod signs;
 mod spec;
+pub mod upstream;
 
 pub use activation::{ActivationFormat, ActivationScope, QuantizedActivations, quantize_activations};
-pub use packed::Packed;
+pub use block::Block;
+pub use custom::{CustomFormat, CustomId};
+pub use packed::{Exception, Packed};
+pub use scheme::{Codes, Groups, Scale, Scheme};
 pub use spec::Spec;
 
 use crate::error::{Error, Result, invalid};
+use element::{Element, OcpElement, OcpRounding, OcpScale};
+use ggml::GgmlType;
 
 /// Elements per block of the OCP MX formats.
 const MX_BLOCK: usize = 32;
+/// Elements per block of NVFP4.
+const NVFP4_BLOCK: usize = 16;
 
 /// A numeric format of a weight matrix. The text form is [`Display`](std::fmt::Display) and
 /// [`FromStr`](std::str::FromStr): `f16`, `int4(group=128)`, `base11(layout=9in32,group=256)`.
@@ -71,6 +85,27 @@ pub enum Format {
         /// What shares a scale.
         scope: Scope,
     },
+    /// Asymmetric integers `0..2^bits` with a scale and a zero point per group; zero is exact.
+    Uint {
+        /// 2..=8.
+        bits: u8,
+        /// Elements per group, a multiple of 32 in 32..=65536.
+        group: u32,
+    },
+    /// `-1` and `+1` times the mean magnitude of the scope.
+    BinaryMean {
+        /// What shares a scale.
+        scope: Scope,
+    },
+    /// `-1`, `0` and `+1` times the mean magnitude of what is not rounded to 0.
+    TernaryMean {
+        /// What shares a scale.
+        scope: Scope,
+    },
+    /// `-1`, `0` and `+1` without a scale.
+    Ternary,
+    /// PyTorch's dynamic quantization: int8 per tensor, `scale = max|w| / 127.5`.
+    TorchDynamic,
     /// OCP MXINT: symmetric integers with a power-of-two scale per 32 inputs.
     MxInt {
         /// 4, 6 or 8.
@@ -81,13 +116,40 @@ pub enum Format {
         /// Elements per scale, at least 1; divides `rows * cols`.
         group: u32,
     },
-    /// 11 levels per weight.
-    Base11 {
-        /// How digits are packed, and with it the grid.
-        layout: Base11Layout,
-        /// Elements per scale: a multiple of 32 in 32..=65536 (`2in7`), any of 1..=65536 (`9in32`).
+    /// An odd number of symmetric levels, packed as digits.
+    Radix {
+        /// Levels per weight, odd, 3..=255.
+        base: u16,
+        /// Digits per field.
+        digits: u8,
+        /// Bits per field, up to 32.
+        bits: u8,
+        /// Elements per scale: a multiple of 32 in 32..=65536.
         group: u32,
     },
+    /// 11 levels between the minimum and the maximum of a group, nine digits in a word.
+    Base11Nine32 {
+        /// Elements per minimum and range, 1..=65536.
+        group: u32,
+    },
+    /// The 16 quantiles of a normal distribution of QLoRA, times the largest magnitude of the group.
+    Nf4 {
+        /// Elements per scale: a multiple of 32 in 32..=65536.
+        group: u32,
+    },
+    /// NVIDIA's FP4: E2M1 in blocks of 16 with an E4M3 scale, and an f32 scale for the matrix.
+    NvFp4,
+    /// An element-wise format, or one with a power-of-two scale per block.
+    Element {
+        /// How an element is rounded and stored.
+        element: Element,
+        /// What shares a scale; without meaning where the element has none.
+        block: Block,
+    },
+    /// A block format of ggml.
+    Ggml(GgmlType),
+    /// A format registered by the program, see [`CustomFormat`].
+    Custom(CustomId),
 }
 
 /// What shares one scale of an integer format.
@@ -101,31 +163,25 @@ pub enum Scope {
     Group(u32),
 }
 
-/// Packings of base-11 digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Base11Layout {
-    /// Nine digits in 32 bits; asymmetric grid between the minimum and the maximum of the group.
-    Nine32,
-    /// Two digits in 7 bits; symmetric grid with an exact zero.
-    Two7,
-}
-
 /// Sizes of the two streams of a packed matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
+    /// How the words are read.
+    pub scheme: Scheme,
     /// Words of codes per row; 0 for `mxint_cuda`, whose codes are one stream over the matrix.
     pub row_words: usize,
     /// Words of all codes.
     pub code_words: usize,
-    /// Elements per scale: `cols` for the scope row (and for float formats, which have no scales),
-    /// `rows * cols` for the scope tensor.
+    /// Columns that share a scale, or weights of the flattened matrix where groups are flat; `cols` where a row
+    /// or more shares it.
     pub group: usize,
-    /// Scales per row. 0 where rows do not have scales of their own: float formats, the scope tensor, and
-    /// `mxint_cuda` when `cols` is not a multiple of the group.
+    /// Rows that share a scale.
+    pub group_rows: usize,
+    /// Scales per row of groups; 0 where rows do not have scales of their own.
     pub groups_per_row: usize,
     /// Scales of the matrix.
     pub groups: usize,
-    /// Bits per scale: 0, 8, 16 or 32.
+    /// Bits per scale.
     pub scale_bits: usize,
     /// Words of all scales.
     pub scale_words: usize,
@@ -143,41 +199,47 @@ impl Format {
             }
             Ok(())
         };
+        let width = |name: &str, bits: u8| match bits {
+            2..=8 => Ok(()),
+            _ => invalid!("{name}{bits}: want 2 to 8 bits"),
+        };
+        let grouped = |scope: Scope| match scope {
+            Scope::Group(group) => multiple_of_32(group),
+            Scope::Tensor | Scope::Row => Ok(()),
+        };
         match self {
-            Self::F32 | Self::F16 | Self::Bf16 => {}
-            Self::Int { bits, scope } => {
-                if !(2..=8).contains(&bits) {
-                    invalid!("int{bits}: want 2 to 8 bits");
+            Self::F32 | Self::F16 | Self::Bf16 | Self::Ternary | Self::TorchDynamic | Self::NvFp4 => Ok(()),
+            Self::Ggml(_) | Self::Custom(_) => Ok(()),
+            Self::Int { bits, scope } => width("int", bits).and_then(|()| grouped(scope)),
+            Self::Uint { bits, group } => width("uint", bits).and_then(|()| multiple_of_32(group)),
+            Self::BinaryMean { scope } | Self::TernaryMean { scope } => grouped(scope),
+            Self::MxInt { bits } => match bits {
+                4 | 6 | 8 => Ok(()),
+                _ => invalid!("mxint{bits}: want 4, 6 or 8 bits"),
+            },
+            Self::MxIntCuda { group: 0 } => invalid!("group = 0: want at least 1"),
+            Self::MxIntCuda { .. } => Ok(()),
+            Self::Radix { base, digits, bits, group } => {
+                if base % 2 == 0 || !(3..=255).contains(&base) {
+                    invalid!("base = {base}: want an odd number from 3 to 255, so that zero is a level");
                 }
-                if let Scope::Group(group) = scope {
-                    multiple_of_32(group)?;
-                }
+                digits::DigitLayout { base: base.into(), digits: digits.into(), bits: bits.into() }.check()?;
+                multiple_of_32(group)
             }
-            Self::MxInt { bits } => {
-                if ![4, 6, 8].contains(&bits) {
-                    invalid!("mxint{bits}: want 4, 6 or 8 bits");
-                }
-            }
-            Self::MxIntCuda { group } => {
-                if group == 0 {
-                    invalid!("group = 0: want at least 1");
-                }
-            }
-            Self::Base11 { layout: Base11Layout::Two7, group } => multiple_of_32(group)?,
-            Self::Base11 { layout: Base11Layout::Nine32, group } => {
-                if !(1..=65536).contains(&group) {
-                    invalid!("group = {group}: want 1 to 65536");
-                }
-            }
+            Self::Base11Nine32 { group } => match group {
+                1..=65536 => Ok(()),
+                _ => invalid!("group = {group}: want 1 to 65536"),
+            },
+            Self::Nf4 { group } => multiple_of_32(group),
+            Self::Element { element, block } => element.check().and_then(|()| block.check(element)),
         }
-        Ok(())
     }
 
     /// Sizes of the streams of a matrix `[rows, cols]`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for parameters out of range, an empty matrix, a size that overflows, and for
-    /// `mxint_cuda` when the group does not divide `rows * cols`.
+    /// [`Error::Invalid`] for parameters out of range, an empty matrix, a size that overflows, and where the
+    /// format has blocks that the shape is no multiple of.
     pub fn layout(&self, rows: usize, cols: usize) -> Result<Layout> {
         self.check()?;
         if rows == 0 || cols == 0 {
@@ -189,46 +251,37 @@ impl Format {
         // Every size below is at most 33 bits per element.
         rows.checked_mul(cols).and_then(|count| count.checked_mul(64)).ok_or_else(too_large)?;
         let count = rows * cols;
-        let per_row = |group: u32| (group as usize, cols.div_ceil(group as usize));
-        let ((group, groups_per_row), scale_bits) = match *self {
-            Self::F32 | Self::F16 | Self::Bf16 => ((cols, 0), 0),
-            Self::Int { scope: Scope::Tensor, .. } => ((count, 0), 32),
-            Self::Int { scope: Scope::Row, .. } => ((cols, 1), 32),
-            Self::Int { scope: Scope::Group(group), .. } => (per_row(group), 16),
-            Self::MxInt { .. } => (per_row(MX_BLOCK as u32), 8),
-            Self::MxIntCuda { group } => {
-                let group = group as usize;
-                if !count.is_multiple_of(group) {
-                    invalid!(
-                        "matrix [{rows}, {cols}] has {count} weights, not a multiple of group = {group} of \
-                         {self}; choose a group that divides it"
-                    );
-                }
-                ((group, if cols.is_multiple_of(group) { cols / group } else { 0 }), 8)
+        let scheme = self.scheme(rows, cols)?;
+        let (group, group_rows, groups_per_row, groups) = match scheme.groups {
+            Groups::Tensor if scheme.scale.bits() == 0 => (cols, 1, 0, 0),
+            Groups::Tensor => (count, rows, 0, 1),
+            Groups::Tiles { rows: tile_rows, cols: tile_cols } => {
+                let per_row = cols.div_ceil(tile_cols);
+                (tile_cols, tile_rows, per_row, rows.div_ceil(tile_rows) * per_row)
             }
-            Self::Base11 { layout: Base11Layout::Two7, group } => (per_row(group), 16),
-            Self::Base11 { layout: Base11Layout::Nine32, group } => (per_row(group), 32),
+            Groups::Flat(group) => {
+                let per_row = if cols.is_multiple_of(group) { cols / group } else { 0 };
+                (group, 1, per_row, count / group)
+            }
         };
-        let groups = match *self {
-            _ if scale_bits == 0 => 0,
-            Self::Int { scope: Scope::Tensor, .. } => 1,
-            Self::MxIntCuda { .. } => count / group,
-            _ => rows * groups_per_row,
-        };
-        let row_words = match *self {
-            Self::F32 => cols,
-            Self::F16 | Self::Bf16 => cols.div_ceil(2),
-            Self::Int { bits, .. } | Self::MxInt { bits } => (cols * usize::from(bits)).div_ceil(32),
-            Self::MxIntCuda { .. } => 0,
-            Self::Base11 { layout: Base11Layout::Two7, .. } => (cols.div_ceil(2) * 7).div_ceil(32),
-            Self::Base11 { layout: Base11Layout::Nine32, .. } => {
+        let row_words = match scheme.codes {
+            Codes::Stream8 => 0,
+            Codes::Digits { digits, bits, .. } => {
+                (cols.div_ceil(digits.into()) * usize::from(bits)).div_ceil(32)
+            }
+            Codes::Digits9 => {
                 let digits = radix::DIGITS_PER_WORD;
                 cols / group * group.div_ceil(digits) + (cols % group).div_ceil(digits)
             }
+            codes => (cols * codes.bits() as usize).div_ceil(32),
         };
-        let code_words = if let Self::MxIntCuda { .. } = self { count.div_ceil(4) } else { rows * row_words };
-        let scale_words = (groups * scale_bits).div_ceil(32);
-        Ok(Layout { row_words, code_words, group, groups_per_row, groups, scale_bits, scale_words })
+        let code_words = if scheme.codes == Codes::Stream8 { count.div_ceil(4) } else { rows * row_words };
+        let scale_bits = scheme.scale.bits();
+        let scale_words = scheme.scale.head_words() + (groups * scale_bits).div_ceil(32);
+        let sizes = Layout {
+            scheme, row_words, code_words, group, group_rows, groups_per_row, groups, scale_bits, scale_words,
+        };
+        Ok(sizes)
     }
 
     /// Rounds a row-major matrix `[rows, cols]` to this format; rows in parallel.
@@ -237,43 +290,11 @@ impl Format {
     /// [`Error::Invalid`] where [`Format::layout`] fails, when `weights` has another length, and when a
     /// weight is not finite or beyond the range of `f16` or `bf16`; the message names its index.
     pub fn encode(&self, weights: &[f32], rows: usize, cols: usize) -> Result<Packed> {
-        let layout = self.layout(rows, cols)?;
-        if weights.len() != rows * cols {
-            invalid!("matrix [{rows}, {cols}] wants {} weights, got {}", rows * cols, weights.len());
-        }
-        if let Some(index) = rows::first(weights, |w| !w.is_finite()) {
-            invalid!(
-                "weight {index} (row {}, column {}) is {}; {self} wants finite weights",
-                index / cols,
-                index % cols,
-                weights[index]
-            );
-        }
-        let mut codes = vec![0; layout.code_words];
-        let mut fields = vec![0; layout.groups];
-        match *self {
-            Self::F32 | Self::F16 | Self::Bf16 => {
-                float::encode(*self, weights, cols, layout.row_words, &mut codes)?;
-            }
-            Self::Int { bits, scope } => {
-                int::encode(bits, scope, weights, cols, &layout, &mut codes, &mut fields);
-            }
-            Self::MxInt { bits } => mxint::encode(bits, weights, cols, &layout, &mut codes, &mut fields),
-            Self::MxIntCuda { group } => {
-                mxint::cuda_encode(group as usize, weights, &mut codes, &mut fields);
-            }
-            Self::Base11 { layout: Base11Layout::Two7, .. } => {
-                radix::encode_2in7(weights, cols, &layout, &mut codes, &mut fields);
-            }
-            Self::Base11 { layout: Base11Layout::Nine32, .. } => {
-                radix::encode_9in32(weights, cols, &layout, &mut codes, &mut fields);
-            }
-        }
-        let scales = bits::pack_fields(fields, layout.scale_bits);
-        Ok(Packed { format: *self, rows, cols, codes, scales })
+        encode::encode(*self, weights, rows, cols)
     }
 
     /// Bits per weight as stored: all words of codes and scales, padding included, over `rows * cols`.
+    /// [`Packed::bytes`] also counts exceptions, which only the values tell.
     ///
     /// # Errors
     /// As [`Format::layout`].
@@ -284,32 +305,33 @@ impl Format {
 
     /// Whether every element is an integer in `i8` range times a scale (see [`Packed::integer_codes`]).
     pub fn has_integer_codes(&self) -> bool {
-        match self {
-            Self::F32 | Self::F16 | Self::Bf16 | Self::Base11 { layout: Base11Layout::Nine32, .. } => false,
-            Self::Int { .. } | Self::MxInt { .. } | Self::MxIntCuda { .. } => true,
-            Self::Base11 { layout: Base11Layout::Two7, .. } => true,
-        }
+        // The shape decides about groups only; 256 suits all blocks.
+        self.scheme(256, 256).is_ok_and(Scheme::has_integer_codes)
     }
 
-    /// Smallest R such that a slice beginning at a multiple of R rows begins at a word of both streams and
-    /// at a group; `cols` is at least 1.
-    pub fn row_alignment(&self, cols: usize) -> usize {
-        let scales_per_word = |bits: usize, group: usize| {
-            let fields = 32 / bits;
-            fields / gcd(fields, cols.div_ceil(group))
+    /// Whether the device runs it from f32 storage, because its codes are wider than 8 bits.
+    pub fn is_wide(&self) -> bool {
+        matches!(self, Self::Element { element, .. } if element.bits() > 8)
+    }
+
+    /// Smallest R such that a slice of a matrix `[rows, cols]` that begins at a multiple of R rows begins at a
+    /// word of both streams and at a group.
+    pub fn row_alignment(&self, rows: usize, cols: usize) -> usize {
+        let Ok(layout) = self.layout(rows.max(1), cols.max(1)) else { return 1 };
+        let whole_words = |bits_per_step: usize| {
+            let steps = 32 / gcd(32, bits_per_step.max(1));
+            if bits_per_step == 0 { 1 } else { steps }
         };
-        match *self {
-            Self::F32 | Self::F16 | Self::Bf16 => 1,
-            Self::Int { scope: Scope::Tensor | Scope::Row, .. } => 1,
-            Self::Base11 { layout: Base11Layout::Nine32, .. } => 1,
-            Self::Int { scope: Scope::Group(group), .. }
-            | Self::Base11 { layout: Base11Layout::Two7, group } => {
-                scales_per_word(16, group.max(1) as usize)
+        match layout.scheme.groups {
+            Groups::Tensor => 1,
+            // All rows share a row of groups; every slice keeps it.
+            Groups::Tiles { rows: tile_rows, .. } if tile_rows >= rows => 1,
+            Groups::Tiles { rows: tile_rows, .. } => {
+                tile_rows * whole_words(layout.groups_per_row * layout.scale_bits)
             }
-            Self::MxInt { .. } => scales_per_word(8, MX_BLOCK),
             // Four groups fill a word of scales, and a multiple of four codes fills words.
-            Self::MxIntCuda { group } => {
-                let span = group.max(1) as usize * 4;
+            Groups::Flat(group) => {
+                let span = group * (32 / layout.scale_bits.max(1)).max(1);
                 span / gcd(span, cols)
             }
         }
@@ -317,16 +339,13 @@ impl Format {
 
     /// Every format with its usual parameters, for tables and tests.
     pub fn catalog() -> Vec<Self> {
-        let mut all = vec![Self::F32, Self::F16, Self::Bf16];
-        all.extend((2..=8).rev().map(|bits| Self::Int { bits, scope: Scope::Tensor }));
-        all.extend([8, 4].map(|bits| Self::Int { bits, scope: Scope::Row }));
-        all.extend([8, 6, 4, 3, 2].map(|bits| Self::Int { bits, scope: Scope::Group(128) }));
-        all.push(Self::Int { bits: 4, scope: Scope::Group(32) });
-        all.extend([8, 6, 4].map(|bits| Self::MxInt { bits }));
-        all.push(Self::MxIntCuda { group: 16 });
-        all.extend([32, 128].map(|group| Self::Base11 { layout: Base11Layout::Two7, group }));
-        all.extend([128, 256].map(|group| Self::Base11 { layout: Base11Layout::Nine32, group }));
-        all
+        names::catalog()
+    }
+
+    /// An OCP MX format: `element` in blocks of 32 along the inputs, nearest even, scales by `scale`.
+    pub fn mx(element: OcpElement, scale: OcpScale) -> Self {
+        let element = Element::Ocp { element, rounding: OcpRounding::Even, scale };
+        Self::Element { element, block: Block::dims(&[1, MX_BLOCK as i32]) }
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Layout, bits, int};
 const CUDA_FRACTION: i32 = 6;
 
 /// `2^exponent` for `-1022 <= exponent <= 1023`.
-fn power_of_two(exponent: i32) -> f64 {
+pub(super) fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
@@ -27,11 +27,6 @@ fn floor_log2(value: f32) -> i32 {
 /// `2^(byte - 127 - fraction)`; exact in f32, subnormal for small bytes. Byte 255 is NaN (OCP E8M0).
 pub(super) fn scale(byte: u8, fraction: i32) -> f32 {
     if byte == 255 { f32::NAN } else { power_of_two(i32::from(byte) - 127 - fraction) as f32 }
-}
-
-/// Scale of a `bits`-wide OCP code.
-pub(super) fn ocp_scale(byte: u8, bits: u8) -> f32 {
-    scale(byte, i32::from(bits) - 2)
 }
 
 /// Scale of a `mxint_cuda` code.

@@ -1,7 +1,8 @@
-//! Radix family: 11 levels per weight, packed as base-11 digits.
+//! Radix family: an odd number of levels per weight, packed as digits.
 //!
-//! * `2in7`: symmetric, `s = f16(max|w| / 5)`, `q = clamp(rne(w / s), -5, 5)`, digit `q + 5`; two digits
-//!   `v = d0 + 11 * d1` in a 7-bit field of a bit stream per row. `y = q * s`. 3.5 bits plus the scale.
+//! * `radix`: symmetric, `qmax = (base - 1) / 2`, `s = f16(max|w| / qmax)`, `q = clamp(rne(w / s), -qmax, qmax)`,
+//!   digit `q + qmax`; several digits `v = d0 + base * d1 + ...` in a field of a bit stream per row. `y = q * s`.
+//!   `base11` is two base-11 digits in 7 bits: 3.5 bits plus the scale.
 //! * `9in32`: the asymmetric scheme of the Base11Quantizer program, reproduced bit for bit: minimum and range
 //!   per group in f16, nearest of the 11 points of `linspace(-1, 1)`, nine digits in a word. Groups whose
 //!   minimum, maximum or range overflows f16 decode to NaN or infinity there, and so they do here.
@@ -9,44 +10,48 @@
 use half::f16;
 
 use super::rows::{for_rows, max_abs};
+use super::digits::DigitLayout;
 use super::{Layout, bits, int};
 
-/// Levels per weight.
+/// Levels per weight of `9in32`.
 const BASE: u32 = 11;
-/// Largest code of the symmetric layout.
-const QMAX: i32 = 5;
 /// Digits in a word of the `9in32` layout: `11^9 < 2^32`.
 pub(super) const DIGITS_PER_WORD: usize = 9;
 
-pub(super) fn encode_2in7(
+pub(super) fn encode(
+    layout_of_digits: DigitLayout,
     weights: &[f32],
     cols: usize,
     layout: &Layout,
     codes: &mut [u32],
     fields: &mut [u32],
 ) {
+    let qmax = (layout_of_digits.base as i32 - 1) / 2;
     for_rows(weights, cols, codes, layout.row_words, fields, layout.groups_per_row, |row, words, fields| {
+        let mut digits = Vec::with_capacity(cols);
         for (group, values) in row.chunks(layout.group).enumerate() {
-            let scale = int::scale_f16(max_abs(values), QMAX);
+            let scale = int::scale_f16(max_abs(values), qmax);
             fields[group] = u32::from(scale.to_bits());
             let scale = scale.to_f32();
-            let digit = |w: f32| (int::code(w, scale, QMAX) + QMAX) as u32;
-            // Groups are even, so a pair never straddles two of them.
-            for (pair, values) in values.chunks(2).enumerate() {
-                let second = values.get(1).map_or(0, |&w| digit(w));
-                let bit = (group * layout.group / 2 + pair) * 7;
-                bits::put(words, bit, 7, digit(values[0]) + BASE * second);
-            }
+            digits.extend(values.iter().map(|&w| (int::code(w, scale, qmax) + qmax) as u8));
         }
+        layout_of_digits.pack(&digits, words);
     });
 }
 
-/// Code (-5..=5) of column `k`; 6 is possible for a second digit in fields that no encoder writes.
-pub(super) fn code_2in7(words: &[u32], k: usize) -> i8 {
-    let v = bits::get(words, k / 2 * 7, 7);
-    let digit = if k.is_multiple_of(2) { v % BASE } else { v / BASE };
-    digit as i8 - QMAX as i8
+/// Code of column `k`. A last digit beyond the base, which no encoder writes, stays what it is in the
+/// two-digit layout: so the device reads it without a division.
+pub(super) fn code(layout: DigitLayout, words: &[u32], k: usize) -> i8 {
+    let qmax = (layout.base as i32 - 1) / 2;
+    let digit = match layout {
+        TWO_IN_SEVEN if k % 2 == 1 => bits::get(words, k / 2 * 7, 7) / BASE,
+        _ => layout.digit(words, k),
+    };
+    (digit as i32 - qmax) as i8
 }
+
+/// The layout of `base11`.
+pub(super) const TWO_IN_SEVEN: DigitLayout = DigitLayout { base: BASE, digits: 2, bits: 7 };
 
 /// `torch.linspace(-1, 1, 11)` in f32: counted from the near end.
 fn codebook(i: u32) -> f32 {

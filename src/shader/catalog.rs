@@ -87,10 +87,18 @@ pub enum Kernel {
 }
 
 /// Parameters of every kernel that reads a packed matrix.
-const MATRIX: [&str; 6] = ["rows", "cols", "row_words", "groups_per_row", "group", "zero"];
+const MATRIX: [&str; 12] = [
+    "rows", "cols", "row_words", "groups_per_row", "group", "zero", "group_rows", "offset", "fraction", "fixed",
+    "patches", "patch_at",
+];
 
 macro_rules! matrix_params {
-    ($($more:literal),*) => { &[MATRIX[0], MATRIX[1], MATRIX[2], MATRIX[3], MATRIX[4], MATRIX[5], $($more),*] };
+    ($($more:literal),*) => {
+        &[
+            MATRIX[0], MATRIX[1], MATRIX[2], MATRIX[3], MATRIX[4], MATRIX[5], MATRIX[6], MATRIX[7], MATRIX[8],
+            MATRIX[9], MATRIX[10], MATRIX[11], $($more),*
+        ]
+    };
 }
 
 macro_rules! source {

@@ -3,46 +3,69 @@
 use std::fmt::Write as _;
 
 use super::{Contract, lib};
-use crate::format::{Base11Layout, Format, Scope};
+use crate::format::{Codes, Format, Groups, Layout, Scale};
 
-/// The part of a format that a pipeline is compiled for. Group lengths and shapes stay run-time
-/// parameters, so formats that differ only in them share a pipeline.
+/// The part of a format that a pipeline is compiled for. Group lengths, exponent biases, tables and shapes stay
+/// run-time data, so formats that differ only in them share a pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FormatVariant {
-    kind: Kind,
+    codes: CodeKind,
+    scale: ScaleKind,
+    groups: GroupKind,
+    /// Quads (of the 8 of a chunk) that surely share a scale; 0 where a quad does not.
+    scale_quads: u8,
+    /// One scale per row or matrix, so that an i32 sum may run over all of K.
+    row_scale: bool,
     /// Code words are bound as `vec4<u32>`: every row is a multiple of four words.
     wide: bool,
+    /// The matrix has exceptions.
+    patched: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+enum CodeKind {
     /// f32 (0), f16 (1), bf16 (2).
-    Float(u32),
-    /// Symmetric integers; f32 scales (32) or f16 scales (16).
-    Int {
-        /// Bits per code.
-        bits: u32,
-        /// Bits per scale.
-        scale_bits: u32,
-        /// One scale per row (or tensor), so that an i32 sum may run over all of K.
-        row_scale: bool,
-    },
-    /// Shared power-of-two exponent.
-    MxInt {
-        /// Bits per code.
-        bits: u32,
-        /// One int8 stream over the whole matrix.
-        flat: bool,
-        /// Groups do not align with chunks.
-        per_element: bool,
-    },
+    Float(u8),
+    /// Two's complement.
+    Signed(u8),
+    /// One bit for -1 and +1.
+    Sign,
+    /// With a zero point.
+    Unsigned(u8),
+    /// Index of a table at the head of the scales.
+    Table(u8),
     /// Two base-11 digits in seven bits.
     Radix2In7,
+    /// Digits in fields.
+    Radix { base: u16, digits: u8, bits: u8 },
     /// Nine base-11 digits in 32 bits.
     Radix9In32 {
         /// The group is a multiple of the chunk.
         aligned: bool,
     },
+    /// int8 over the whole matrix.
+    Stream8,
+    /// ggml's k-quants: bits per code, and 4 (q4_k, q5_k) or 6 (q6_k).
+    KQuant { bits: u8, record: u8 },
+}
+
+/// `SCALE` in WGSL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum ScaleKind {
+    Fixed = 0,
+    F32 = 1,
+    F16 = 2,
+    Exponent = 3,
+    F16Zero = 4,
+    E4m3 = 5,
+}
+
+/// `GROUPS` in WGSL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum GroupKind {
+    Row = 0,
+    Tile = 1,
+    Flat = 2,
 }
 
 macro_rules! fragment {
@@ -52,145 +75,290 @@ macro_rules! fragment {
 }
 
 impl FormatVariant {
-    /// The variant that decodes `format` for rows of `cols` weights.
-    pub fn new(format: Format, cols: usize) -> Self {
-        let row_words = format.layout(1, cols).map_or(0, |layout| layout.row_words);
-        Self { kind: Kind::new(format, cols), wide: row_words > 0 && row_words.is_multiple_of(4) }
+    /// The variant that decodes a matrix of this layout with rows of `cols` weights. Wide codes are decoded
+    /// on the host, see [`FormatVariant::dense`].
+    pub fn new(layout: &Layout, cols: usize, patched: bool) -> Self {
+        let scheme = layout.scheme;
+        let codes = match (scheme.codes, scheme.scale) {
+            (Codes::F32, _) => CodeKind::Float(0),
+            (Codes::F16, _) => CodeKind::Float(1),
+            (Codes::Bf16, _) => CodeKind::Float(2),
+            (Codes::Wide(_), _) => return Self::dense(),
+            (codes, Scale::K4) => CodeKind::KQuant { bits: codes.bits() as u8, record: 4 },
+            (codes, Scale::K6) => CodeKind::KQuant { bits: codes.bits() as u8, record: 6 },
+            (Codes::Signed(bits), _) => CodeKind::Signed(bits),
+            (Codes::Sign, _) => CodeKind::Sign,
+            (Codes::Unsigned(bits), _) => CodeKind::Unsigned(bits),
+            (Codes::Table(bits), _) => CodeKind::Table(bits),
+            (Codes::Digits { base: 11, digits: 2, bits: 7 }, _) => CodeKind::Radix2In7,
+            (Codes::Digits { base, digits, bits }, _) => CodeKind::Radix { base, digits, bits },
+            (Codes::Digits9, _) => CodeKind::Radix9In32 { aligned: layout.group.is_multiple_of(32) },
+            (Codes::Stream8, _) => CodeKind::Stream8,
+        };
+        let scale = match scheme.scale {
+            Scale::F32 => ScaleKind::F32,
+            Scale::F16 => ScaleKind::F16,
+            Scale::Exponent { .. } => ScaleKind::Exponent,
+            Scale::F16Zero => ScaleKind::F16Zero,
+            Scale::E4m3 => ScaleKind::E4m3,
+            Scale::Fixed(_) | Scale::MinimumRange | Scale::K4 | Scale::K6 => ScaleKind::Fixed,
+        };
+        let quads_of = |length: usize| match length {
+            _ if length.is_multiple_of(32) => 8,
+            _ if length.is_multiple_of(16) => 4,
+            _ if length.is_multiple_of(8) => 2,
+            _ if length.is_multiple_of(4) => 1,
+            _ => 0,
+        };
+        let (groups, scale_quads) = match scheme.groups {
+            Groups::Tensor => (GroupKind::Row, 8),
+            Groups::Tiles { rows, cols: tile } => {
+                let kind = if rows == 1 { GroupKind::Row } else { GroupKind::Tile };
+                (kind, if tile >= cols { 8 } else { quads_of(tile) })
+            }
+            Groups::Flat(group) => (GroupKind::Flat, quads_of(group).min(quads_of(cols))),
+        };
+        let own_fragment = matches!(codes, CodeKind::Radix9In32 { .. } | CodeKind::KQuant { .. });
+        let row_scale = match scheme.groups {
+            Groups::Tensor => true,
+            Groups::Tiles { cols: tile, .. } => tile >= cols && scale == ScaleKind::F32,
+            Groups::Flat(_) => false,
+        };
+        Self {
+            codes,
+            scale,
+            groups: if own_fragment { GroupKind::Row } else { groups },
+            scale_quads: if own_fragment { 8 } else { scale_quads },
+            row_scale: row_scale && scheme.has_integer_codes(),
+            wide: layout.row_words > 0 && layout.row_words.is_multiple_of(4),
+            patched,
+        }
+    }
+
+    /// The variant for a matrix `[rows, cols]` of `format` without exceptions.
+    ///
+    /// # Errors
+    /// As [`Format::layout`].
+    pub fn of(format: Format, rows: usize, cols: usize) -> crate::Result<Self> {
+        Ok(Self::new(&format.layout(rows, cols)?, cols, false))
     }
 
     /// f32 rows of any multiple of four weights, as the naive pass leaves them.
     pub fn dense() -> Self {
-        Self { kind: Kind::Float(0), wide: true }
+        Self {
+            codes: CodeKind::Float(0),
+            scale: ScaleKind::Fixed,
+            groups: GroupKind::Row,
+            scale_quads: 8,
+            row_scale: false,
+            wide: true,
+            patched: false,
+        }
     }
 
     /// WGSL store type of the code words.
     pub(super) fn codes_type(self) -> &'static str {
         if self.wide { "array<vec4<u32>>" } else { "array<u32>" }
     }
+
     /// Whether integer kernels can run on it: integer codes with one scale per chunk.
     pub fn has_chunk_codes(self) -> bool {
-        match self.kind {
-            Kind::Int { .. } | Kind::Radix2In7 => true,
-            Kind::MxInt { per_element, .. } => !per_element,
-            Kind::Float(_) | Kind::Radix9In32 { .. } => false,
-        }
+        let integers = match self.codes {
+            CodeKind::Signed(_) | CodeKind::Sign | CodeKind::Radix2In7 | CodeKind::Stream8 => true,
+            CodeKind::Radix { .. } => true,
+            CodeKind::Unsigned(bits) => bits < 8,
+            CodeKind::Float(_)
+            | CodeKind::Table(_)
+            | CodeKind::Radix9In32 { .. }
+            | CodeKind::KQuant { .. } => false,
+        };
+        integers && !self.scale_per_element() && !self.patched
     }
 
-    /// Whether chunks straddle groups, so that every element looks its scale up.
+    /// Whether groups are shorter than chunks or straddle them.
     pub fn scale_per_element(self) -> bool {
-        matches!(self.kind, Kind::MxInt { per_element: true, .. } | Kind::Radix9In32 { aligned: false })
+        self.scale_quads < 8 || self.codes == (CodeKind::Radix9In32 { aligned: false })
     }
 
     /// Whether one i32 sum may run over all of K.
     pub fn row_scale(self) -> bool {
-        matches!(self.kind, Kind::Int { row_scale: true, .. })
+        self.row_scale
     }
 
     /// Name in reports.
     pub fn name(self) -> String {
-        match self.kind {
-            Kind::Float(kind) => ["f32", "f16", "bf16"][kind.min(2) as usize].to_string(),
-            Kind::Int { bits, row_scale: true, .. } => format!("int{bits}"),
-            Kind::Int { bits, .. } => format!("int{bits} group"),
-            Kind::MxInt { flat: true, .. } => "mxint_cuda".to_string(),
-            Kind::MxInt { bits, .. } => format!("mxint{bits}"),
-            Kind::Radix2In7 => "base11 2in7".to_string(),
-            Kind::Radix9In32 { .. } => "base11 9in32".to_string(),
-        }
+        let scale = match (self.scale, self.row_scale) {
+            (ScaleKind::Fixed, _) => "",
+            (_, true) => " row",
+            (ScaleKind::F32, _) => " f32",
+            (ScaleKind::F16 | ScaleKind::F16Zero, _) => " group",
+            (ScaleKind::Exponent, _) => " exponent",
+            (ScaleKind::E4m3, _) => " e4m3",
+        };
+        let codes = match self.codes {
+            CodeKind::Float(kind) => return ["f32", "f16", "bf16"][usize::from(kind.min(2))].to_string(),
+            CodeKind::Signed(bits) => format!("int{bits}"),
+            CodeKind::Sign => "sign".to_string(),
+            CodeKind::Unsigned(bits) => format!("uint{bits}"),
+            CodeKind::Table(bits) => format!("codebook{bits}"),
+            CodeKind::Radix2In7 => "radix 2 in 7".to_string(),
+            CodeKind::Radix { digits, bits, .. } => format!("radix {digits} in {bits}"),
+            CodeKind::Radix9In32 { .. } => return "base11 9in32".to_string(),
+            CodeKind::Stream8 => "int8 stream".to_string(),
+            CodeKind::KQuant { bits, .. } => return format!("q{bits}_k"),
+        };
+        let tile = match self.groups {
+            GroupKind::Row => "",
+            GroupKind::Tile => " tiles",
+            GroupKind::Flat => " flat",
+        };
+        let patched = if self.patched { " patched" } else { "" };
+        format!("{codes}{scale}{tile}{patched}")
     }
 
-    /// Every variant there is, for tests that link all of them.
+    /// Variants for tests that link all of them: every kind of codes with every kind of scale it occurs with, and
+    /// every kind of group once.
     pub fn all() -> Vec<Self> {
-        let mut all: Vec<Kind> = (0..3).map(Kind::Float).collect();
+        let plain = |codes, scale| Self {
+            codes,
+            scale,
+            groups: GroupKind::Row,
+            scale_quads: 8,
+            row_scale: false,
+            wide: false,
+            patched: false,
+        };
+        let mut all: Vec<Self> = (0..3).map(|kind| plain(CodeKind::Float(kind), ScaleKind::Fixed)).collect();
         for bits in 2..=8 {
-            all.push(Kind::Int { bits, scale_bits: 32, row_scale: true });
-            all.push(Kind::Int { bits, scale_bits: 16, row_scale: false });
+            let codes = CodeKind::Signed(bits);
+            all.push(Self { row_scale: true, ..plain(codes, ScaleKind::F32) });
+            all.push(Self { row_scale: true, ..plain(codes, ScaleKind::Fixed) });
+            all.extend([ScaleKind::F16, ScaleKind::Exponent].map(|scale| plain(codes, scale)));
+            all.push(plain(CodeKind::Unsigned(bits), ScaleKind::F16Zero));
         }
-        for bits in [4, 6, 8] {
-            all.push(Kind::MxInt { bits, flat: false, per_element: false });
+        for scale in [ScaleKind::Fixed, ScaleKind::F32, ScaleKind::F16] {
+            all.push(Self { row_scale: scale != ScaleKind::F16, ..plain(CodeKind::Sign, scale) });
         }
-        for per_element in [false, true] {
-            all.push(Kind::MxInt { bits: 8, flat: true, per_element });
+        for bits in 1..=8 {
+            let scales = [ScaleKind::Fixed, ScaleKind::F16, ScaleKind::Exponent];
+            all.extend(scales.map(|scale| plain(CodeKind::Table(bits), scale)));
         }
-        all.extend([
-            Kind::Radix2In7,
-            Kind::Radix9In32 { aligned: true },
-            Kind::Radix9In32 { aligned: false },
-        ]);
+        all.push(Self { scale_quads: 4, ..plain(CodeKind::Table(4), ScaleKind::E4m3) });
+        for (base, digits, bits) in [(3, 5, 8), (5, 3, 7), (9, 5, 16), (45, 2, 11), (11, 9, 32)] {
+            all.push(plain(CodeKind::Radix { base, digits, bits }, ScaleKind::F16));
+        }
+        all.push(plain(CodeKind::Radix2In7, ScaleKind::F16));
+        all.extend([true, false].map(|aligned| plain(CodeKind::Radix9In32 { aligned }, ScaleKind::Fixed)));
+        for (bits, record) in [(4, 4), (5, 4), (6, 6)] {
+            all.push(plain(CodeKind::KQuant { bits, record }, ScaleKind::Fixed));
+        }
+        for scale_quads in [8, 4, 0] {
+            let flat = plain(CodeKind::Stream8, ScaleKind::Exponent);
+            all.push(Self { groups: GroupKind::Flat, scale_quads, ..flat });
+            for codes in [CodeKind::Signed(8), CodeKind::Table(8)] {
+                for groups in [GroupKind::Row, GroupKind::Tile, GroupKind::Flat] {
+                    all.push(Self { groups, scale_quads, ..plain(codes, ScaleKind::Exponent) });
+                }
+            }
+        }
+        for codes in [CodeKind::Signed(8), CodeKind::Table(8)] {
+            all.push(Self { patched: true, ..plain(codes, ScaleKind::Exponent) });
+        }
         let both = [false, true];
-        let wide = |kind: Kind| both.into_iter().map(move |wide| Self { kind, wide });
-        all.into_iter().flat_map(wide).collect()
+        all.into_iter().flat_map(|variant| both.map(|wide| Self { wide, ..variant })).collect()
     }
 
-    /// Appends constants and fragments that fulfil `contract`.
-    pub(super) fn append(self, contract: Contract, text: &mut String) {
+    /// Appends constants and fragments that fulfil `contract`; `product` says that the kernel sums products.
+    pub(super) fn append(self, contract: Contract, product: bool, text: &mut String) {
         text.push_str(if self.wide { lib!("codes_wide") } else { lib!("codes_narrow") });
-        let _ = writeln!(text, "const ROW_SCALE: bool = {};", self.row_scale());
-        match self.kind {
-            Kind::Float(kind) => {
-                let _ = writeln!(text, "const FLOAT_KIND: u32 = {kind}u;");
-                text.push_str(lib!("half"));
-                text.push_str(fragment!("float"));
-                text.push_str(lib!("float"));
-            }
-            Kind::Int { bits, scale_bits, .. } => {
-                let _ = writeln!(text, "const BITS: u32 = {bits}u;\nconst SCALE_BITS: u32 = {scale_bits}u;");
-                text.push_str(lib!("half"));
-                text.push_str(lib!("field"));
-                text.push_str(fragment!("int"));
-            }
-            Kind::MxInt { bits, flat, .. } => {
-                let _ = writeln!(
-                    text,
-                    "const BITS: u32 = {bits}u;\nconst FRACTION: u32 = {}u;\nconst FLAT: bool = {flat};",
-                    bits - 2
-                );
-                text.push_str(lib!("field"));
-                text.push_str(fragment!("mxint"));
-            }
-            Kind::Radix2In7 => {
-                text.push_str(lib!("half"));
-                text.push_str(fragment!("radix_2in7"));
-            }
-            Kind::Radix9In32 { aligned } => {
-                let _ = writeln!(text, "const GROUP_OF_CHUNKS: bool = {aligned};");
-                text.push_str(lib!("half"));
-                text.push_str(fragment!("radix_9in32"));
-                text.push_str(lib!("float"));
-            }
+        let mut constant = |name: &str, value: u32| {
+            let _ = writeln!(text, "const {name}: u32 = {value}u;");
+        };
+        for (scale, name) in [
+            (ScaleKind::Fixed, "SCALE_FIXED"),
+            (ScaleKind::F32, "SCALE_F32"),
+            (ScaleKind::F16, "SCALE_F16"),
+            (ScaleKind::Exponent, "SCALE_EXPONENT"),
+            (ScaleKind::F16Zero, "SCALE_F16_ZERO"),
+            (ScaleKind::E4m3, "SCALE_E4M3"),
+        ] {
+            constant(name, scale as u32);
         }
-        if !matches!(self.kind, Kind::Float(_) | Kind::Radix9In32 { .. }) {
-            let per_element = matches!(self.kind, Kind::MxInt { per_element: true, .. });
-            debug_assert!(contract != Contract::Integer || !per_element);
-            let _ = writeln!(text, "const SCALE_PER_ELEMENT: bool = {per_element};");
+        constant("SCALE", self.scale as u32);
+        constant("GROUPS", self.groups as u32);
+        constant("SCALE_QUADS", self.scale_quads.into());
+        constant("HEAD", if let CodeKind::Table(bits) = self.codes { 1 << bits } else { 0 });
+        let _ = writeln!(text, "const ROW_SCALE: bool = {};", self.row_scale);
+        text.push_str(lib!("half"));
+        text.push_str(lib!("scale"));
+        self.append_codes(text);
+        let integers = !matches!(
+            self.codes,
+            CodeKind::Float(_) | CodeKind::Table(_) | CodeKind::Radix9In32 { .. } | CodeKind::KQuant { .. }
+        );
+        debug_assert!(contract != Contract::Integer || integers && !self.scale_per_element());
+        if integers {
             text.push_str(lib!("scaled"));
             text.push_str(lib!("lift"));
         }
+        text.push_str(if self.patched { lib!("patched") } else { lib!("unpatched") });
+        if product {
+            text.push_str(if self.patched { lib!("patched_product") } else { lib!("unpatched_product") });
+        }
     }
-}
 
-impl Kind {
-    fn new(format: Format, cols: usize) -> Self {
-        match format {
-            Format::F32 => Self::Float(0),
-            Format::F16 => Self::Float(1),
-            Format::Bf16 => Self::Float(2),
-            Format::Int { bits, scope } => {
-                let grouped = matches!(scope, Scope::Group(_));
-                Self::Int {
-                    bits: bits.into(),
-                    scale_bits: if grouped { 16 } else { 32 },
-                    row_scale: !grouped,
-                }
+    fn append_codes(self, text: &mut String) {
+        let fields = |text: &mut String, bits: u8, signed: bool| {
+            let _ = writeln!(text, "const BITS: u32 = {bits}u;\nconst FIELD_SIGNED: bool = {signed};");
+            text.push_str(lib!("field"));
+        };
+        let integer = |text: &mut String, code: u32| {
+            for (value, name) in ["CODE_SIGNED", "CODE_SIGN", "CODE_UNSIGNED"].iter().enumerate() {
+                let _ = writeln!(text, "const {name}: u32 = {value}u;");
             }
-            Format::MxInt { bits } => Self::MxInt { bits: bits.into(), flat: false, per_element: false },
-            Format::MxIntCuda { group } => {
-                let aligned = group % 32 == 0 && cols.is_multiple_of(32);
-                Self::MxInt { bits: 8, flat: true, per_element: !aligned }
+            let _ = writeln!(text, "const CODE: u32 = {code}u;");
+            text.push_str(fragment!("int"));
+        };
+        match self.codes {
+            CodeKind::Float(kind) => {
+                let _ = writeln!(text, "const FLOAT_KIND: u32 = {kind}u;");
+                text.push_str(fragment!("float"));
+                text.push_str(lib!("float"));
             }
-            Format::Base11 { layout: Base11Layout::Two7, .. } => Self::Radix2In7,
-            Format::Base11 { layout: Base11Layout::Nine32, group } => {
-                Self::Radix9In32 { aligned: group % 32 == 0 }
+            CodeKind::Signed(bits) => {
+                fields(text, bits, true);
+                integer(text, 0);
+            }
+            CodeKind::Sign => {
+                fields(text, 1, false);
+                integer(text, 1);
+            }
+            CodeKind::Unsigned(bits) => {
+                fields(text, bits, false);
+                integer(text, 2);
+            }
+            CodeKind::Table(bits) => {
+                fields(text, bits, false);
+                text.push_str(fragment!("codebook"));
+            }
+            CodeKind::Radix2In7 => text.push_str(fragment!("radix_2in7")),
+            CodeKind::Radix { base, digits, bits } => {
+                let _ = writeln!(
+                    text,
+                    "const BASE: u32 = {base}u;\nconst DIGITS: u32 = {digits}u;\nconst BITS: u32 = {bits}u;"
+                );
+                text.push_str(fragment!("radix"));
+            }
+            CodeKind::Radix9In32 { aligned } => {
+                let _ = writeln!(text, "const GROUP_OF_CHUNKS: bool = {aligned};");
+                text.push_str(fragment!("radix_9in32"));
+                text.push_str(lib!("float"));
+            }
+            CodeKind::Stream8 => text.push_str(fragment!("int8_stream")),
+            CodeKind::KQuant { bits, record } => {
+                fields(text, bits, record == 6);
+                let _ = writeln!(text, "const K_RECORD: u32 = {record}u;");
+                text.push_str(fragment!("k_quant"));
             }
         }
     }

@@ -137,7 +137,7 @@ pub fn link(variant: &Variant) -> String {
         text.push_str(if variant.subgroup { lib!("reduce_subgroup") } else { lib!("reduce") });
     }
     if let Some(format) = &variant.format {
-        format.append(row.contract, &mut text);
+        format.append(row.contract, row.epilogue, &mut text);
     }
     let mut function = row.function;
     if let Some(epilogue) = variant.epilogue {
@@ -237,7 +237,7 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
             if i == 0 && class == DeviceClass::Gpu {
                 all.extend(epilogues.iter().map(|&e| Variant { epilogue: Some(e), ..variant.clone() }));
                 if base.kernel.row().contract == Contract::Integer
-                    && base.format.is_some_and(|f| f.row_scale())
+                    && base.format.is_some_and(FormatVariant::row_scale)
                 {
                     all.push(Variant { epilogue: Some(Epilogue::Accumulator), ..variant });
                 }

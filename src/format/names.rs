@@ -1,0 +1,516 @@
+//! Text form of weight formats, and the catalog.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::call::Call;
+use super::custom;
+use super::element::{Element, OcpElement, OcpRounding, OcpScale};
+use super::ggml::GgmlType;
+use super::spec::MACROS;
+use super::{Block, Format, MX_BLOCK, Scope};
+use crate::error::{Error, Result, invalid};
+
+/// Group of formats with a real scale per group when none is given.
+const GROUP: u32 = 128;
+/// Group of `mxint_cuda` when none is given: the default of mase-cuda's QLinearPacked.
+const CUDA_GROUP: u32 = 16;
+/// Group of `nf4` when none is given, as in QLoRA.
+const NF4_GROUP: u32 = 64;
+/// Block of MASE's block formats when none is given: 16 inputs of a row.
+const BLOCK: [i32; 2] = [1, 16];
+
+/// Names without a number in them, in the order of lists.
+const NAMES: [&str; 35] = [
+    "f32",
+    "f16",
+    "bf16",
+    "mxint",
+    "mxint_cuda",
+    "mxint_hardware",
+    "base11",
+    "radix",
+    "nf4",
+    "nvfp4",
+    "mxfp4",
+    "mxfp6_e2m3",
+    "mxfp6_e3m2",
+    "mxfp8_e4m3",
+    "mxfp8_e5m2",
+    "mase_mxfp",
+    "integer",
+    "minifloat_denorm",
+    "minifloat_ieee",
+    "log",
+    "block_fp",
+    "block_minifloat",
+    "block_minifloat_corrected",
+    "block_log",
+    "binary",
+    "binary_mean",
+    "ternary",
+    "ternary_mean",
+    "residual_sign",
+    "torch_dynamic",
+    "q4_0",
+    "q8_0",
+    "q4_k",
+    "q5_k",
+    "q6_k",
+];
+const MORE_NAMES: [&str; 3] = ["iq4_nl", "tq1_0", "tq2_0"];
+
+/// OCP elements with floating point, by name.
+const MXFP: [(&str, OcpElement); 5] = [
+    ("mxfp4", OcpElement::Fp4E2m1),
+    ("mxfp6_e2m3", OcpElement::Fp6E2m3),
+    ("mxfp6_e3m2", OcpElement::Fp6E3m2),
+    ("mxfp8_e4m3", OcpElement::Fp8E4m3),
+    ("mxfp8_e5m2", OcpElement::Fp8E5m2),
+];
+/// OCP integers; as weights `mxint8`, `mxint6` and `mxint4` have a variant of their own.
+const MXINT: [(&str, OcpElement); 3] =
+    [("mxint8", OcpElement::Int8), ("mxint6", OcpElement::Int6), ("mxint4", OcpElement::Int4)];
+const ROUNDINGS: [(&str, OcpRounding); 3] =
+    [("even", OcpRounding::Even), ("nearest", OcpRounding::AwayFromZero), ("floor", OcpRounding::Floor)];
+const SCALES: [(&str, OcpScale); 2] = [("floor", OcpScale::Floor), ("ceil", OcpScale::Ceil)];
+/// Digits per field and bits per field by base: the densest layouts of at most 32 bits that are cheap to take apart.
+const DIGITS: [(u16, u8, u8); 12] = [
+    (3, 5, 8),
+    (5, 3, 7),
+    (7, 1, 3),
+    (9, 5, 16),
+    (11, 2, 7),
+    (13, 4, 15),
+    (15, 1, 4),
+    (19, 3, 13),
+    (21, 2, 9),
+    (23, 3, 14),
+    (31, 1, 5),
+    (45, 2, 11),
+];
+
+fn default_digits(base: u16) -> (u8, u8) {
+    let known = DIGITS.iter().find(|(known, ..)| *known == base);
+    known.map_or_else(|| (1, bits_of(base, 1)), |&(_, digits, bits)| (digits, bits))
+}
+
+/// Bits that hold `digits` digits.
+fn bits_of(base: u16, digits: u8) -> u8 {
+    let states = u64::from(base).saturating_pow(digits.into());
+    (64 - states.saturating_sub(1).leading_zeros()) as u8
+}
+
+fn default_bias(exponent_width: u8) -> i32 {
+    (1 << exponent_width.saturating_sub(1).min(30)) - 1
+}
+
+/// `name`, without the number at its end if it is one of `int4`, `uint4`, `mxint8`.
+fn numbered(name: &str) -> Option<(&str, u8)> {
+    let digit = name.chars().last()?.to_digit(10)? as u8;
+    let family = &name[..name.len() - 1];
+    let known = match family {
+        "int" | "uint" => (2..=8).contains(&digit),
+        "mxint" => [4, 6, 8].contains(&digit),
+        _ => false,
+    };
+    known.then_some((family, digit))
+}
+
+/// Whether a format or a word for a whole spec is called `name`.
+pub(super) fn is_reserved(name: &str) -> bool {
+    let mut all = NAMES.iter().chain(&MORE_NAMES).chain(&MACROS);
+    numbered(name).is_some() || all.any(|known| *known == name) || ["int", "uint"].contains(&name)
+}
+
+/// All names, for messages.
+fn known_names(more: &[&str]) -> Vec<String> {
+    let mut names: Vec<String> = NAMES.iter().chain(&MORE_NAMES).chain(more).map(|&name| name.to_owned()).collect();
+    for (family, widths) in [("int", &[8, 7, 6, 5, 4, 3, 2][..]), ("uint", &[8, 7, 6, 5, 4, 3, 2]), ("mxint", &[8, 6, 4])]
+    {
+        names.extend(widths.iter().map(|width| format!("{family}{width}")));
+    }
+    names.extend(custom::names());
+    names.dedup();
+    names
+}
+
+/// The format that `text` means; `more` are further words for the message about an unknown one.
+pub(super) fn parse(text: &str, more: &[&str]) -> Result<Format> {
+    let call = Call::parse(text)?;
+    let name = call.name;
+    let format = build(call, more)?;
+    format.check().map_err(|error| Error::Invalid(format!("`{name}`: {error}")))?;
+    Ok(format)
+}
+
+fn scope(call: &Call<'_>) -> Result<Scope> {
+    match (call.get("scale"), call.get("group")) {
+        (Some(_), Some(_)) => {
+            invalid!("`{}`: scale= and group= exclude each other; give one of them", call.name)
+        }
+        (None, Some(_)) => Ok(Scope::Group(call.number("group", 0)?)),
+        (None | Some("tensor"), None) => Ok(Scope::Tensor),
+        (Some("row"), None) => Ok(Scope::Row),
+        (Some(other), None) => Err(call.bad("scale", other, "tensor or row (or give group=N instead)")),
+    }
+}
+
+fn block(call: &Call<'_>) -> Result<Block> {
+    Ok(Block::dims(&call.list("block_size")?.unwrap_or(BLOCK.to_vec())))
+}
+
+fn build(call: Call<'_>, more: &[&str]) -> Result<Format> {
+    if let Some((family, bits)) = numbered(call.name) {
+        return match family {
+            "int" => {
+                let call = call.expect(&["group", "scale"])?;
+                Ok(Format::Int { bits, scope: scope(&call)? })
+            }
+            "uint" => Ok(Format::Uint { bits, group: call.expect(&["group"])?.number("group", GROUP)? }),
+            _ => mxint(call, bits),
+        };
+    }
+    let element = |element, block| Ok(Format::Element { element, block });
+    let ggml = |call: Call<'_>, kind| call.expect(&[]).map(|_| Format::Ggml(kind));
+    match call.name {
+        "f32" => call.expect(&[]).map(|_| Format::F32),
+        "f16" => call.expect(&[]).map(|_| Format::F16),
+        "bf16" => call.expect(&[]).map(|_| Format::Bf16),
+        "nvfp4" => call.expect(&[]).map(|_| Format::NvFp4),
+        "ternary" => call.expect(&[]).map(|_| Format::Ternary),
+        "torch_dynamic" => call.expect(&[]).map(|_| Format::TorchDynamic),
+        "binary" => {
+            call.expect(&[])?;
+            element(Element::Binary, Block::None)
+        }
+        "q4_0" => ggml(call, GgmlType::Q4_0),
+        "q8_0" => ggml(call, GgmlType::Q8_0),
+        "q4_k" => ggml(call, GgmlType::Q4K),
+        "q5_k" => ggml(call, GgmlType::Q5K),
+        "q6_k" => ggml(call, GgmlType::Q6K),
+        "iq4_nl" => ggml(call, GgmlType::Iq4Nl),
+        "tq1_0" => ggml(call, GgmlType::Tq1_0),
+        "tq2_0" => ggml(call, GgmlType::Tq2_0),
+        "binary_mean" => Ok(Format::BinaryMean { scope: scope(&call.expect(&["group", "scale"])?)? }),
+        "ternary_mean" => Ok(Format::TernaryMean { scope: scope(&call.expect(&["group", "scale"])?)? }),
+        "mxint_cuda" => Ok(Format::MxIntCuda { group: call.expect(&["group"])?.number("group", CUDA_GROUP)? }),
+        "nf4" => Ok(Format::Nf4 { group: call.expect(&["group"])?.number("group", NF4_GROUP)? }),
+        "base11" => {
+            let call = call.expect(&["layout", "group"])?;
+            let group = call.number("group", GROUP)?;
+            Ok(match call.choice("layout", &[("2in7", true), ("9in32", false)], true)? {
+                true => Format::Radix { base: 11, digits: 2, bits: 7, group },
+                false => Format::Base11Nine32 { group },
+            })
+        }
+        "radix" => {
+            let call = call.expect(&["base", "digits", "bits", "group"])?;
+            if call.get("base").is_none() {
+                invalid!("`radix` wants a base, e.g. radix(base=5,group=128)");
+            }
+            let base = call.number("base", 0)?;
+            let usual = default_digits(base);
+            let digits = call.number("digits", usual.0)?;
+            let fitting = if digits == usual.0 { usual.1 } else { bits_of(base, digits) };
+            let (bits, group) = (call.number("bits", fitting)?, call.number("group", GROUP)?);
+            Ok(Format::Radix { base, digits, bits, group })
+        }
+        "mxint" => {
+            let call = call.expect(&["width", "block"])?;
+            let width = call.number("width", 8)?;
+            element(Element::MxInt { width }, Block::Flat(call.number("block", MX_BLOCK as u32)?))
+        }
+        "mase_mxfp" => {
+            let call = call.expect(&["exponent_width", "fraction_width", "block"])?;
+            let exponent_width = call.number("exponent_width", 4)?;
+            let fraction_width = call.number("fraction_width", 3)?;
+            let block = Block::Flat(call.number("block", MX_BLOCK as u32)?);
+            element(Element::MaseMxFp { exponent_width, fraction_width }, block)
+        }
+        "mxint_hardware" => {
+            let call = call.expect(&["width", "exponent_width", "parallelism"])?;
+            let (width, exponent_width) = (call.number("width", 9)?, call.number("exponent_width", 4)?);
+            let block = Block::dims(&call.list("parallelism")?.unwrap_or(vec![1, MX_BLOCK as i32]));
+            element(Element::MxIntHardware { width, exponent_width }, block)
+        }
+        "integer" => {
+            let call = call.expect(&["width", "frac_width", "floor", "is_signed"])?;
+            let width: u8 = call.number("width", 8)?;
+            let frac_width = call.number("frac_width", i16::from(width / 2))?;
+            let (floor, signed) = (call.flag("floor", false)?, call.flag("is_signed", true)?);
+            element(Element::Integer { width, frac_width, signed, floor }, Block::None)
+        }
+        "minifloat_denorm" | "minifloat_ieee" => {
+            let ieee = call.name == "minifloat_ieee";
+            let call = call.expect(&["width", "exponent_width", "exponent_bias"])?;
+            let (width, exponent_width) = (call.number("width", 8)?, call.number("exponent_width", 4)?);
+            let exponent_bias = call.number("exponent_bias", default_bias(exponent_width))?;
+            let minifloat = match ieee {
+                true => Element::MinifloatIeee { width, exponent_width, exponent_bias },
+                false => Element::MinifloatDenorm { width, exponent_width, exponent_bias },
+            };
+            element(minifloat, Block::None)
+        }
+        "log" => {
+            let call = call.expect(&["width", "exponent_bias"])?;
+            let width: u8 = call.number("width", 8)?;
+            let exponent_bias = call.number("exponent_bias", default_bias(width.saturating_sub(1)))?;
+            element(Element::Log { width, exponent_bias }, Block::None)
+        }
+        "block_fp" => {
+            let call = call.expect(&["width", "exponent_width", "exponent_bias", "block_size"])?;
+            let (width, exponent_width) = (call.number("width", 8)?, call.number("exponent_width", 8)?);
+            let exponent_bias = call.number("exponent_bias", default_bias(exponent_width))?;
+            element(Element::BlockFp { width, exponent_width, exponent_bias }, block(&call)?)
+        }
+        "block_minifloat" | "block_minifloat_corrected" => {
+            let upstream = call.name == "block_minifloat";
+            let call = call.expect(&["width", "exponent_width", "exponent_bias_width", "block_size"])?;
+            let (width, exponent_width) = (call.number("width", 8)?, call.number("exponent_width", 4)?);
+            let exponent_bias_width = call.number("exponent_bias_width", 8)?;
+            let minifloat = match upstream {
+                true => Element::BlockMinifloat { width, exponent_width, exponent_bias_width },
+                false => Element::BlockMinifloatCorrected { width, exponent_width, exponent_bias_width },
+            };
+            element(minifloat, block(&call)?)
+        }
+        "block_log" => {
+            let call = call.expect(&["width", "exponent_bias_width", "block_size"])?;
+            let (width, exponent_bias_width) = (call.number("width", 8)?, call.number("exponent_bias_width", 8)?);
+            element(Element::BlockLog { width, exponent_bias_width }, block(&call)?)
+        }
+        "residual_sign" => {
+            let levels = call.expect(&["levels"])?.number("levels", 2)?;
+            element(Element::ResidualSign { levels }, Block::None)
+        }
+        name => {
+            if let Some(&(_, ocp)) = MXFP.iter().find(|(known, _)| *known == name) {
+                return mxfp(call, ocp);
+            }
+            if let Some(format) = custom::find(name) {
+                return call.expect(&[]).map(|_| format);
+            }
+            // Nobody misspells at length; the bound keeps hostile text cheap.
+            let short: String = name.chars().take(32).collect::<String>().to_lowercase();
+            let known = known_names(more);
+            let near = super::closest_names(&short, known.iter().map(String::as_str), known.len());
+            invalid!("unknown format `{name}`; known: {}", near.join(", "))
+        }
+    }
+}
+
+fn mxfp(call: Call<'_>, element: OcpElement) -> Result<Format> {
+    let call = call.expect(&["scale", "round", "block"])?;
+    let scale = call.choice("scale", &SCALES, OcpScale::Floor)?;
+    let rounding = call.choice("round", &ROUNDINGS, OcpRounding::Even)?;
+    let block = call.number("block", MX_BLOCK as i32)?;
+    let block = Block::dims(&[1, block]);
+    Ok(Format::Element { element: Element::Ocp { element, rounding, scale }, block })
+}
+
+/// `mxint8` and its like: a variant of their own unless a parameter differs from OCP's.
+fn mxint(call: Call<'_>, bits: u8) -> Result<Format> {
+    let ocp = MXINT.iter().find(|(name, _)| *name == call.name).map(|&(_, element)| element);
+    let format = mxfp(call, ocp.unwrap_or(OcpElement::Int8))?;
+    match ocp.map(|element| Format::mx(element, OcpScale::Floor)) {
+        Some(usual) if usual == format => Ok(Format::MxInt { bits }),
+        _ => Ok(format),
+    }
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        parse(text, &[])
+    }
+}
+
+fn scope_text(scope: Scope) -> String {
+    match scope {
+        Scope::Tensor => String::new(),
+        Scope::Row => "(scale=row)".to_owned(),
+        Scope::Group(group) => format!("(group={group})"),
+    }
+}
+
+// `pad` rather than `write!`, so that tables can align names with `{:>16}`.
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let grouped = |name: &str, group: u32, usual: u32| match group == usual {
+            true => name.to_owned(),
+            false => format!("{name}(group={group})"),
+        };
+        let text = match *self {
+            Self::F32 => "f32".to_owned(),
+            Self::F16 => "f16".to_owned(),
+            Self::Bf16 => "bf16".to_owned(),
+            Self::Int { bits, scope } => format!("int{bits}{}", scope_text(scope)),
+            Self::Uint { bits, group } => grouped(&format!("uint{bits}"), group, GROUP),
+            Self::BinaryMean { scope } => format!("binary_mean{}", scope_text(scope)),
+            Self::TernaryMean { scope } => format!("ternary_mean{}", scope_text(scope)),
+            Self::Ternary => "ternary".to_owned(),
+            Self::TorchDynamic => "torch_dynamic".to_owned(),
+            Self::MxInt { bits } => format!("mxint{bits}"),
+            Self::MxIntCuda { group } => grouped("mxint_cuda", group, CUDA_GROUP),
+            Self::Radix { base: 11, digits: 2, bits: 7, group } => grouped("base11", group, GROUP),
+            Self::Radix { base, digits, bits, group } => {
+                let layout = match (digits, bits) == default_digits(base) {
+                    true => String::new(),
+                    false => format!(",digits={digits},bits={bits}"),
+                };
+                let group = if group == GROUP { String::new() } else { format!(",group={group}") };
+                format!("radix(base={base}{layout}{group})")
+            }
+            Self::Base11Nine32 { group: GROUP } => "base11(layout=9in32)".to_owned(),
+            Self::Base11Nine32 { group } => format!("base11(layout=9in32,group={group})"),
+            Self::Nf4 { group } => grouped("nf4", group, NF4_GROUP),
+            Self::NvFp4 => "nvfp4".to_owned(),
+            Self::Element { element, block } => element_text(element, block),
+            Self::Ggml(kind) => kind.name().to_owned(),
+            Self::Custom(id) => custom::get(id).name.clone(),
+        };
+        f.pad(&text)
+    }
+}
+
+pub(super) fn element_text(element: Element, block: Block) -> String {
+    let bias = |bias: i32, usual: i32| match bias == usual {
+        true => String::new(),
+        false => format!(",exponent_bias={bias}"),
+    };
+    let minifloat = |name: &str, width: u8, exponent_width: u8, exponent_bias: i32| {
+        let bias = bias(exponent_bias, default_bias(exponent_width));
+        format!("{name}(width={width},exponent_width={exponent_width}{bias})")
+    };
+    match element {
+        Element::Integer { width, frac_width, signed, floor } => {
+            let floor = if floor { ",floor" } else { "" };
+            let signed = if signed { "" } else { ",is_signed=false" };
+            format!("integer(width={width},frac_width={frac_width}{floor}{signed})")
+        }
+        Element::MinifloatDenorm { width, exponent_width, exponent_bias } => {
+            minifloat("minifloat_denorm", width, exponent_width, exponent_bias)
+        }
+        Element::MinifloatIeee { width, exponent_width, exponent_bias } => {
+            minifloat("minifloat_ieee", width, exponent_width, exponent_bias)
+        }
+        Element::Log { width, exponent_bias } => {
+            format!("log(width={width}{})", bias(exponent_bias, default_bias(width.saturating_sub(1))))
+        }
+        Element::Binary => "binary".to_owned(),
+        Element::ResidualSign { levels } => format!("residual_sign(levels={levels})"),
+        Element::BlockFp { width, exponent_width, exponent_bias } => {
+            let bias = bias(exponent_bias, default_bias(exponent_width));
+            format!("block_fp(width={width},exponent_width={exponent_width}{bias},block_size={block})")
+        }
+        Element::BlockMinifloat { width, exponent_width, exponent_bias_width } => format!(
+            "block_minifloat(width={width},exponent_width={exponent_width},\
+             exponent_bias_width={exponent_bias_width},block_size={block})"
+        ),
+        Element::BlockMinifloatCorrected { width, exponent_width, exponent_bias_width } => format!(
+            "block_minifloat_corrected(width={width},exponent_width={exponent_width},\
+             exponent_bias_width={exponent_bias_width},block_size={block})"
+        ),
+        Element::BlockLog { width, exponent_bias_width } => {
+            format!("block_log(width={width},exponent_bias_width={exponent_bias_width},block_size={block})")
+        }
+        Element::MxInt { width } => format!("mxint(width={width},block={block})"),
+        Element::MxIntHardware { width, exponent_width } => {
+            format!("mxint_hardware(width={width},exponent_width={exponent_width},parallelism={block})")
+        }
+        Element::MaseMxFp { exponent_width, fraction_width } => format!(
+            "mase_mxfp(exponent_width={exponent_width},fraction_width={fraction_width},block={block})"
+        ),
+        Element::Ocp { element, rounding, scale } => {
+            let mut names = MXFP.iter().chain(&MXINT);
+            let name = names.find(|(_, known)| *known == element).map_or("mx", |(name, _)| name);
+            let mut parameters = Vec::new();
+            if scale != OcpScale::Floor {
+                parameters.push("scale=ceil".to_owned());
+            }
+            if let Some((rounding, _)) = ROUNDINGS.iter().skip(1).find(|(_, known)| *known == rounding) {
+                parameters.push(format!("round={rounding}"));
+            }
+            match block.list().last() {
+                Some(&size) if size != MX_BLOCK as i32 => parameters.push(format!("block={size}")),
+                _ => {}
+            }
+            if parameters.is_empty() { name.to_owned() } else { format!("{name}({})", parameters.join(",")) }
+        }
+    }
+}
+
+/// Every format with its usual parameters, and the registered ones.
+pub(super) fn catalog() -> Vec<Format> {
+    let mut texts: Vec<String> = ["f32", "f16", "bf16"].map(str::to_owned).to_vec();
+    texts.extend((2..=8).rev().map(|bits| format!("int{bits}")));
+    texts.extend([8, 4].map(|bits| format!("int{bits}(scale=row)")));
+    texts.extend([8, 6, 4, 3, 2].map(|bits| format!("int{bits}(group=128)")));
+    texts.push("int4(group=32)".to_owned());
+    texts.extend([8, 4].map(|bits| format!("uint{bits}")));
+    texts.extend([8, 6, 4].map(|bits| format!("mxint{bits}")));
+    texts.extend(
+        [
+            "mxint_cuda",
+            "base11(group=32)",
+            "base11",
+            "base11(layout=9in32)",
+            "base11(layout=9in32,group=256)",
+            "radix(base=3)",
+            "radix(base=5)",
+            "radix(base=9)",
+            "radix(base=45)",
+            "radix(base=11,digits=9,bits=32)",
+            "nf4",
+            "nvfp4",
+            "mxfp8_e4m3",
+            "mxfp8_e5m2",
+            "mxfp6_e2m3",
+            "mxfp6_e3m2",
+            "mxfp4",
+            "mxfp4(scale=ceil)",
+            "mxint(8,16)",
+            "mxint(4,32)",
+            "mxint_hardware(8,4,[2,8])",
+            "mase_mxfp",
+            "integer(8,4)",
+            "integer(4,2,floor)",
+            "integer(16,8)",
+            "minifloat_denorm(8,4)",
+            "minifloat_ieee(8,4)",
+            "minifloat_ieee(16,5)",
+            "log(8)",
+            "log(4,7)",
+            "block_fp",
+            "block_fp(8,8,none,[16])",
+            "block_fp(4,8,none,[1,32])",
+            "block_minifloat",
+            "block_minifloat_corrected",
+            "block_minifloat_corrected(6,3,8,[4,8])",
+            "block_log",
+            "binary",
+            "binary_mean",
+            "binary_mean(scale=row)",
+            "binary_mean(group=128)",
+            "ternary",
+            "ternary_mean(scale=row)",
+            "ternary_mean(group=128)",
+            "residual_sign(2)",
+            "torch_dynamic",
+            "iq4_nl",
+            "q4_0",
+            "q8_0",
+            "q4_k",
+            "q5_k",
+            "q6_k",
+            "tq1_0",
+            "tq2_0",
+        ]
+        .map(str::to_owned),
+    );
+    texts.extend(custom::names());
+    // A text above that does not parse would be missing from the table that a test counts.
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
