@@ -37,6 +37,7 @@
 
 mod activation;
 mod bits;
+pub mod element;
 mod float;
 mod int;
 pub mod mxint;
