@@ -34,9 +34,6 @@ pub(super) const NF4: [f32; 16] = [
 pub(super) const E2M1: [f32; 16] =
     [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 
-/// Table of ggml's IQ4_NL.
-pub(super) const IQ4_NL: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
-
 /// E4M3 and E2M1 as OCP defines them.
 const fn ocp(element: OcpElement) -> Element {
     Element::Ocp { element, rounding: OcpRounding::Even, scale: OcpScale::Floor }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::digits::DigitLayout;
 use super::element::Element;
 use super::signs::{self, Levels};
-use super::{Codes, Exception, Format, Layout, Packed, Scale, bits, codebook, custom, float, ggml, int, mxint};
+use super::{Exception, Format, Groups, Layout, Packed, Scale, bits, codebook, custom, float, int, mxint};
 use super::{radix, rows, upstream};
 use crate::error::{Result, invalid};
 
@@ -54,10 +54,10 @@ pub(super) fn encode(format: Format, weights: &[f32], rows: usize, cols: usize) 
         }
         Format::Element { element, .. } => {
             let tile = match layout.scheme.groups {
-                super::Groups::Tensor => None,
-                super::Groups::Tiles { rows, cols } => Some((rows, cols)),
+                Groups::Tensor => None,
+                Groups::Tiles { rows, cols } => Some((rows, cols)),
                 // The flattened matrix as one row.
-                super::Groups::Flat(group) => Some((0, group)),
+                Groups::Flat(group) => Some((0, group)),
             };
             if let Some((tile_rows, tile_cols)) = tile {
                 let scale_codes = match tile_rows {
@@ -70,7 +70,7 @@ pub(super) fn encode(format: Format, weights: &[f32], rows: usize, cols: usize) 
         }
         Format::Ggml(kind) => {
             let blocks = kind.encode(weights)?;
-            let (codes, scales) = ggml::to_streams(kind, rows, cols, &blocks)?;
+            let (codes, scales) = kind.to_streams(rows, cols, &blocks)?;
             return Ok(Packed { format, rows, cols, codes, scales, exceptions });
         }
     }
@@ -95,17 +95,18 @@ fn encode_elements(
         let mut exceptions = Vec::new();
         for (k, &w) in values.iter().enumerate() {
             let scale_code = match layout.scheme.groups {
-                super::Groups::Tensor => 0,
-                super::Groups::Tiles { rows, cols } => {
+                Groups::Tensor => 0,
+                Groups::Tiles { rows, cols } => {
                     fields[row / rows * layout.groups_per_row + k / cols] as u8
                 }
-                super::Groups::Flat(group) => fields[(row * cols + k) / group] as u8,
+                Groups::Flat(group) => fields[(row * cols + k) / group] as u8,
             };
             let y = element.quantize(w, scale_code);
-            let code = element.code(y, scale_code);
-            bits::put(words, k * width as usize, width, code.unwrap_or(0));
+            let code = element.encode(w, scale_code);
+            bits::put(words, k * width as usize, width, code);
+            let decoded = element.value(code, scale_code);
             // A block that overflows is NaN as a whole, which its scale says.
-            if code.is_none() && !(y.is_nan() && element.exponent(scale_code).is_none()) {
+            if decoded != y && !(y.is_nan() && decoded.is_nan()) {
                 exceptions.push(Exception { row: row as u32, col: k as u32, bits: y.to_bits() });
             }
         }
@@ -119,11 +120,6 @@ fn encode_elements(
 impl Format {
     /// Whether encoding may leave weights that have no code (see [`Packed::exceptions`]).
     pub fn may_have_exceptions(&self) -> bool {
-        match self.scheme(256, 256) {
-            Ok(scheme) => {
-                matches!(self, Self::Element { .. }) && !matches!(scheme.codes, Codes::Sign)
-            }
-            Err(_) => false,
-        }
+        matches!(self, Self::Element { element, .. } if *element != Element::Binary)
     }
 }

@@ -65,6 +65,8 @@ use ggml::GgmlType;
 
 /// Elements per block of the OCP MX formats.
 const MX_BLOCK: usize = 32;
+/// A size that blocks of every usual length divide, for questions that do not depend on the shape.
+const ANY: usize = 1 << 12;
 /// Elements per block of NVFP4.
 const NVFP4_BLOCK: usize = 16;
 
@@ -305,13 +307,13 @@ impl Format {
 
     /// Whether every element is an integer in `i8` range times a scale (see [`Packed::integer_codes`]).
     pub fn has_integer_codes(&self) -> bool {
-        // The shape decides about groups only; 256 suits all blocks.
-        self.scheme(256, 256).is_ok_and(Scheme::has_integer_codes)
+        // The shape decides about groups only.
+        self.scheme(ANY, ANY).is_ok_and(Scheme::has_integer_codes)
     }
 
     /// Whether the device runs it from f32 storage, because its codes are wider than 8 bits.
     pub fn is_wide(&self) -> bool {
-        matches!(self, Self::Element { element, .. } if element.bits() > 8)
+        self.scheme(ANY, ANY).is_ok_and(|scheme| matches!(scheme.codes, Codes::Wide(_)))
     }
 
     /// Smallest R such that a slice of a matrix `[rows, cols]` that begins at a multiple of R rows begins at a

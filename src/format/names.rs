@@ -9,7 +9,7 @@ use super::element::{Element, OcpElement, OcpRounding, OcpScale};
 use super::ggml::GgmlType;
 use super::spec::MACROS;
 use super::{Block, Format, MX_BLOCK, Scope};
-use crate::error::{Error, Result, invalid};
+use crate::error::{Error, Result, closest_names, invalid};
 
 /// Group of formats with a real scale per group when none is given.
 const GROUP: u32 = 128;
@@ -294,7 +294,7 @@ fn build(call: Call<'_>, more: &[&str]) -> Result<Format> {
             // Nobody misspells at length; the bound keeps hostile text cheap.
             let short: String = name.chars().take(32).collect::<String>().to_lowercase();
             let known = known_names(more);
-            let near = super::closest_names(&short, known.iter().map(String::as_str), known.len());
+            let near = closest_names(&short, known.iter().map(String::as_str), known.len());
             invalid!("unknown format `{name}`; known: {}", near.join(", "))
         }
     }

@@ -6,7 +6,7 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::digits::DigitLayout;
-use super::{Codes, Format, Groups, Layout, Scale, bits, codebook, float, ggml, mxint, radix};
+use super::{Codes, Format, Groups, Layout, Scale, bits, codebook, float, mxint, radix};
 use crate::error::{Result, invalid};
 
 /// A matrix `[rows, cols]` in a [`Format`]; the words are described in the [module documentation](super).
@@ -131,7 +131,10 @@ impl Packed {
         assert!(row < self.rows && col < self.cols, "({row}, {col}) of [{}, {}]", self.rows, self.cols);
         let layout = self.layout();
         match layout.scheme.scale {
-            Scale::K4 | Scale::K6 => ggml::stream_scale(layout.scheme.scale, &self.scales, self.group(&layout, row, col), col),
+            Scale::K4 | Scale::K6 => match self.format {
+                Format::Ggml(kind) => kind.scale(&self.scales, self.cols, row, col).0,
+                _ => 1.0,
+            },
             _ => self.factor(&layout, self.group(&layout, row, col)),
         }
     }
@@ -301,7 +304,7 @@ impl Packed {
 
 impl Decoder<'_> {
     fn row(&self, row: usize, out: &mut [f32]) {
-        let Self { packed, layout, table } = self;
+        let Self { packed, layout, .. } = self;
         let words = packed.row_words(layout, row);
         let scheme = layout.scheme;
         match (scheme.codes, scheme.scale) {
@@ -310,11 +313,9 @@ impl Decoder<'_> {
                     *y = float::decode(packed.format, words, k);
                 }
             }
-            (codes, scale @ (Scale::K4 | Scale::K6)) => {
-                let width = codes.bits();
-                for (k, y) in out.iter_mut().enumerate() {
-                    let field = bits::get(words, k * width as usize, width);
-                    *y = ggml::stream_value(scale, &packed.scales, packed.group(layout, row, k), k, field);
+            (_, Scale::K4 | Scale::K6) => {
+                if let Format::Ggml(kind) = packed.format {
+                    kind.decode_row(&packed.codes, &packed.scales, row, out);
                 }
             }
             _ => self.runs(row, words, out),

@@ -241,10 +241,15 @@ impl Format {
         match *self {
             Self::Nf4 { .. } => super::codebook::NF4.to_vec(),
             Self::NvFp4 => super::codebook::E2M1.to_vec(),
-            Self::Ggml(GgmlType::Iq4Nl) => super::codebook::IQ4_NL.map(f32::from).to_vec(),
+            Self::Ggml(GgmlType::Iq4Nl) => super::ggml::IQ4_TABLE.map(f32::from).to_vec(),
             Self::Custom(id) => custom::get(id).table(),
-            Self::Element { element, .. } if element.bits() <= 8 && !is_integer(element) => {
-                (0..1 << element.bits()).map(|code| element.unit(code) as f32).collect()
+            Self::Element { element, block } => {
+                match element_scheme(self, element, block, super::ANY, super::ANY) {
+                    Ok(Scheme { codes: Codes::Table(bits), .. }) => {
+                        (0..1 << bits).map(|code| element.unit(code) as f32).collect()
+                    }
+                    _ => Vec::new(),
+                }
             }
             _ => Vec::new(),
         }
@@ -252,7 +257,7 @@ impl Format {
 }
 
 /// Fraction bits up to which `2^-fraction`, and its product with a code, is a normal f32.
-const FIXED_FRACTIONS: std::ops::RangeInclusive<u32> = 0..=100;
+const FIXED_FRACTIONS: std::ops::RangeInclusive<i32> = -100..=100;
 
 fn is_integer(element: Element) -> bool {
     element == Element::Binary
@@ -274,6 +279,8 @@ fn element_scheme(
     let codes = match bits {
         1 if element == Element::Binary => Codes::Sign,
         9.. => Codes::Wide(bits),
+        // Its table spans more binades than f32 has.
+        _ if matches!(element, Element::BlockMinifloat { exponent_width: 8, .. }) => Codes::Wide(bits),
         _ if integer => Codes::Signed(bits),
         _ => Codes::Table(bits),
     };

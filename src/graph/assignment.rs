@@ -1,7 +1,7 @@
 //! Which format every weight of a graph has: from one spec for all linears, or from a qconfig.
 
 use super::{Graph, Role, Weight};
-use crate::error::{Error, Result, invalid};
+use crate::error::{Error, Result, closest_names, invalid};
 use crate::format::{Format, Spec};
 use serde_json::Value;
 
@@ -158,34 +158,6 @@ pub fn matches_pattern(pattern: &str, name: &str) -> bool {
     true
 }
 
-/// The `count` candidates nearest to `name` in edit distance (Levenshtein 1966), nearest first;
-/// candidates at the same distance keep their order.
-pub fn closest_names<'a>(
-    name: &str,
-    candidates: impl Iterator<Item = &'a str>,
-    count: usize,
-) -> Vec<&'a str> {
-    let mut ranked: Vec<(usize, &str)> =
-        candidates.map(|candidate| (edit_distance(name, candidate), candidate)).collect();
-    ranked.sort_by_key(|&(distance, _)| distance);
-    ranked.into_iter().take(count).map(|(_, candidate)| candidate).collect()
-}
-
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &y) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,15 +252,5 @@ mod tests {
         ] {
             assert_eq!(matches_pattern(pattern, name), want, "{pattern} on {name}");
         }
-    }
-
-    #[test]
-    fn edit_distances() {
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
-        assert_eq!(edit_distance("", "abc"), 3);
-        assert_eq!(
-            closest_names("q_prj", ["down_proj", "q_proj", "k_proj"].into_iter(), 2),
-            ["q_proj", "k_proj"]
-        );
     }
 }

@@ -6,7 +6,7 @@
 mod assignment;
 mod check;
 
-pub use assignment::{Assignment, closest_names, matches_pattern};
+pub use assignment::{Assignment, matches_pattern};
 
 use crate::error::Result;
 use crate::format::{Format, Packed};
