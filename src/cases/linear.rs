@@ -6,7 +6,7 @@ use super::launch::Device;
 use super::matrix::{formats, variant_name};
 use super::product::{Product, serves};
 use super::{ONE_OP, Table, Tolerance};
-use crate::format::{Base11Layout, Format, Packed, QuantizedActivations, Scope};
+use crate::format::{Format, Packed, QuantizedActivations, Scope};
 use crate::graph::Function;
 use crate::shader::{Contract, Epilogue, FormatVariant, Kernel};
 
@@ -55,7 +55,7 @@ fn products(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
             let skip = match format {
                 Format::F32 | Format::Int { bits: 4, .. } => false,
                 // All other odd groups run the same code.
-                Format::Base11 { group: 1 | 5, .. } => true,
+                Format::Base11Nine32 { group: 1 | 5 } => true,
                 Format::MxIntCuda { .. } => another_partition,
                 _ => another_partition || cols == 512 && !stands_for_others(format),
             };
@@ -63,7 +63,7 @@ fn products(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
                 continue;
             }
             let integer = kernel.row().contract == Contract::Integer;
-            if integer && !FormatVariant::new(format, cols).has_chunk_codes() {
+            if integer && !FormatVariant::of(format, rows, cols).is_ok_and(FormatVariant::has_chunk_codes) {
                 continue;
             }
             each(table, Product { kernel, format, m, rows, cols, epilogue: Epilogue::Store });
@@ -77,7 +77,7 @@ fn products(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
 fn stands_for_others(format: Format) -> bool {
     match format {
         Format::F32 | Format::F16 | Format::Int { bits: 4, .. } | Format::MxInt { bits: 6 } => true,
-        Format::Base11 { group, .. } => group == 128,
+        Format::Radix { base: 11, group: 128, .. } | Format::Base11Nine32 { group: 128 } => true,
         _ => false,
     }
 }
@@ -125,7 +125,7 @@ fn picked_by_engine(table: &mut Table, naive: bool) {
 fn overflowing_row(table: &mut Table) {
     let (kernel, m) = (table.kernel, if serves(table.kernel, 1) { 1 } else { 9 });
     for group in [128, 13] {
-        let format = Format::Base11 { layout: Base11Layout::Nine32, group };
+        let format = Format::Base11Nine32 { group };
         let product = Product { kernel, format, m, rows: 7, cols: 37, epilogue: Epilogue::Store };
         let shape = format!("{}, one row overflows", product.shape());
         table.add(variant_name(format, 37), shape, Tolerance::Nmse(ONE_OP), move |gpu| {
@@ -165,7 +165,8 @@ pub(super) fn float(table: &mut Table) {
 pub(super) fn integer(table: &mut Table) {
     products(table, |table, product| {
         let variant = variant_name(product.format, product.cols);
-        let row_scale = FormatVariant::new(product.format, product.cols).row_scale();
+        let row_scale = FormatVariant::of(product.format, product.rows, product.cols)
+            .is_ok_and(FormatVariant::row_scale);
         if row_scale {
             let product = Product { epilogue: Epilogue::Accumulator, ..product };
             table.add(&variant, product.shape(), Tolerance::Exact, move |gpu| {
@@ -195,7 +196,7 @@ pub(super) fn integer(table: &mut Table) {
     let product = Product { kernel, format, m, rows: 3, cols: 5000, epilogue: Epilogue::Accumulator };
     table.add("int8", format!("{} largest codes", product.shape()), Tolerance::Exact, move |gpu| {
         let signs: Vec<f32> = (0..3 * 5000).map(|i| if i / 5000 == 1 { -1.0 } else { 1.0 }).collect();
-        let q = QuantizedActivations { codes: vec![127; m * 5000], scales: vec![1.0; m] };
+        let q = QuantizedActivations { codes: vec![127; m * 5000], scales: vec![1.0; m], group: 5000 };
         product.accumulators(gpu, &format.encode(&signs, 3, 5000)?, &q)
     });
 }

@@ -3,9 +3,9 @@
 use super::data::{Random, sequences, strided, token_rows, weights};
 use super::launch::{Device, Launch, POISON};
 use super::{Outcome, Table, Tolerance};
-use crate::engine::{DeviceMatrix, Part};
+use crate::engine::DeviceMatrix;
 use crate::error::Result;
-use crate::format::{Base11Layout, Format, Packed, Scope};
+use crate::format::{Format, Packed, Scope};
 use crate::reference;
 use crate::shader::{FormatVariant, Kernel, Tile, Variant};
 
@@ -14,20 +14,35 @@ pub(super) fn formats(rows: usize, cols: usize) -> Vec<Format> {
     let mut all = Format::catalog();
     all.extend([7, 5].map(|bits| Format::Int { bits, scope: Scope::Group(32) }));
     all.push(Format::Int { bits: 5, scope: Scope::Row });
-    all.push(Format::Base11 { layout: Base11Layout::Two7, group: 64 });
-    all.extend([1, 5, 13].map(|group| Format::Base11 { layout: Base11Layout::Nine32, group }));
+    all.push(Format::Radix { base: 11, digits: 2, bits: 7, group: 64 });
+    all.extend([1, 5, 13].map(|group| Format::Base11Nine32 { group }));
     // Its group divides the matrix; 32 aligns with chunks, the others straddle them.
     all.retain(|format| !matches!(format, Format::MxIntCuda { .. }));
     let divides = |group: &u32| (rows * cols).is_multiple_of(*group as usize);
     let cuda = |group| Format::MxIntCuda { group };
     all.extend([32, 16].into_iter().filter(divides).map(cuda));
     all.extend([5, 43, 7, 11, 37, 1].into_iter().filter(divides).take(1).map(cuda));
+    all.retain(|format| format.layout(rows, cols).is_ok());
+    all
+}
+
+/// Of [`formats`], one for every pipeline: what else runs on it differs in data only.
+pub(super) fn one_per_variant(rows: usize, cols: usize) -> Vec<Format> {
+    let mut seen = Vec::new();
+    let mut all = formats(rows, cols);
+    all.retain(|&format| {
+        let variant = FormatVariant::of(format, rows, cols).ok();
+        let is_new = !format.is_wide() && !seen.contains(&variant);
+        seen.push(variant);
+        is_new
+    });
     all
 }
 
 /// What a row of the report is called; a group that straddles chunks of 32 is decoded by other code.
 pub(super) fn variant_name(format: Format, cols: usize) -> String {
-    let variant = FormatVariant::new(format, cols);
+    // Two rows tell row groups from tiles, and straddle where groups do.
+    let Ok(variant) = FormatVariant::of(format, 2 * cols, cols) else { return format.to_string() };
     if variant.scale_per_element() { format!("{} straddling", variant.name()) } else { variant.name() }
 }
 
@@ -35,16 +50,6 @@ pub(super) fn packed(format: Format, rows: usize, cols: usize, factor: f32) -> R
     let mut w = weights(rows, cols, rows * 1009 + cols);
     w.iter_mut().for_each(|v| *v *= factor);
     format.encode(&w, rows, cols)
-}
-
-pub(super) fn matrix_params(matrix: &DeviceMatrix, part: &Part) -> Vec<(&'static str, u32)> {
-    vec![
-        ("rows", part.rows as u32),
-        ("cols", matrix.cols as u32),
-        ("row_words", matrix.row_words as u32),
-        ("groups_per_row", matrix.groups_per_row as u32),
-        ("group", u32::try_from(matrix.group).unwrap_or(u32::MAX)),
-    ]
 }
 
 /// Words that no encoder writes are still decoded alike: random codes, the scales of a real matrix.
@@ -94,11 +99,11 @@ fn decode(gpu: &Device, packed: &Packed, truth: &Packed) -> Result<Outcome> {
     let matrix = DeviceMatrix::upload(gpu, "case", packed)?;
     let stride = packed.cols.next_multiple_of(32);
     let tile = Tile::elementwise();
-    let format = Some(FormatVariant::new(matrix.format, matrix.cols));
+    let format = Some(matrix.variant);
     let variant = Variant { format, ..Variant::plain(Kernel::Dequantize, tile) };
     let mut got = Vec::new();
     for part in &matrix.parts {
-        let mut params = matrix_params(&matrix, part);
+        let mut params = matrix.params(part);
         params.push(("y_stride", stride as u32));
         let groups = ((part.rows * stride / 32) as u64).div_ceil(tile.workgroup.into());
         let mut launch = Launch::new(gpu);
@@ -142,13 +147,13 @@ fn look_up(gpu: &Device, packed: &Packed, source: u32) -> Result<Outcome> {
     let mut device_tokens = token_rows(&tokens);
     device_tokens.iter_mut().for_each(|t| t[0] %= packed.rows as u32);
     let stride = cols.next_multiple_of(32);
-    let format = Some(FormatVariant::new(matrix.format, cols));
+    let format = Some(matrix.variant);
     let variant = Variant { format, ..Variant::plain(Kernel::Embed, Tile::elementwise()) };
     let variant = variant.constant("SOURCE", source);
     let mut launch = Launch::new(gpu);
     launch.input("tokens", &device_tokens)?.output("y", tokens.len() * stride)?;
     for part in &matrix.parts {
-        let mut params = matrix_params(&matrix, part);
+        let mut params = matrix.params(part);
         let m = tokens.len() as u32;
         params.extend([("m", m), ("first_row", part.first_row as u32), ("y_stride", stride as u32)]);
         let groups = ((tokens.len() * stride / 32) as u64).div_ceil(variant.tile.workgroup.into());

@@ -16,7 +16,7 @@ use super::compare::{Difference, Outcome, Tolerance, compare};
 use super::data::sequences;
 use crate::engine::{Resident, Session, SessionOptions};
 use crate::error::{Error, Result, invalid};
-use crate::format::{Packed, quantize_activations};
+use crate::format::{ActivationFormat, Packed, quantize_activations};
 use crate::gpu::Gpu;
 use crate::graph::{Assignment, Batch, Graph, Node, NodeId, Op, Role, WeightId, Weights};
 use crate::reference::{self, Executor, Heads};
@@ -136,7 +136,7 @@ impl<'a> Alone<'a> {
                 packed.insert(id, check.weights.packed(id, check.assignment.specs[id].weight)?);
             }
         }
-        let bits = check.assignment.specs.iter().filter_map(|s| s.activation).map(|a| a.bits).min();
+        let bits = check.assignment.specs.iter().filter_map(|s| s.activation).map(ActivationFormat::bits).min();
         // One step is 2^(1 - bits) of the largest element, and its rounding error a twelfth of its square.
         let chained_tolerance = bits.map_or(CHAINED, |bits| 256.0 * 0.25f64.powi(bits.into()));
         let caches = vec![<[Cache; 2]>::default(); check.graph.kv_widths.len()];
@@ -221,8 +221,9 @@ impl<'a> Alone<'a> {
                 reference::layer_norm(x, self.vector(*weight)?, self.vector(*bias)?, *eps)
             }
             Op::Linear { weight, bias } => {
-                let bias = bias.map(|b| self.vector(b)).transpose()?;
-                return self.linear(*weight, bias, x, spans);
+                let assignment = self.check.assignment;
+                let bias = bias.map(|b| assignment.bias(*weight, self.vector(b)?)).transpose()?;
+                return self.linear(*weight, bias.as_deref(), x, spans);
             }
             Op::Slice { offset } => {
                 reference::slice(x, graph.nodes[node.inputs[0]].width, *offset, node.width)
@@ -260,7 +261,9 @@ impl<'a> Alone<'a> {
             return Ok(Truth { values, slack: vec![0.0; spans.len()] });
         };
         let largest = w.decode().iter().fold(0.0f32, |m, v| m.max(v.abs()));
-        let q = quantize_activations(x, w.cols, spans, format);
+        // Only these divide on the device; the other formats round by comparisons, which are exact.
+        let divides = !matches!(format, ActivationFormat::Element { .. });
+        let q = quantize_activations(x, w.cols, spans, format).filter(|_| divides);
         let of_row = |(row, &scale): (&[f32], &f32)| {
             let near = |v: &&f32| {
                 let steps = (f64::from(**v) / f64::from(scale)).abs();
@@ -268,7 +271,10 @@ impl<'a> Alone<'a> {
             };
             row.iter().filter(near).count() as f64 * f64::from(scale) * f64::from(largest)
         };
-        let slack = x.chunks(w.cols).zip(&q.scales).map(of_row).collect();
+        let slack = match q {
+            Some(q) => x.chunks(w.cols).zip(&q.scales).map(of_row).collect(),
+            None => vec![0.0; spans.len()],
+        };
         Ok(Truth { values: reference::linear_quantized(x, spans, format, w, bias)?, slack })
     }
 

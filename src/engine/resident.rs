@@ -189,7 +189,8 @@ pub struct Resident {
     gpu: Arc<Gpu>,
     budget: Option<u64>,
     matrices: HashMap<(WeightId, Format), Entry>,
-    vectors: HashMap<WeightId, Buffer>,
+    /// Vectors, as they are or (biases) in the format of a spec.
+    vectors: HashMap<(WeightId, Option<Format>), Buffer>,
     clock: u64,
     uploaded: u64,
     evictions: u64,
@@ -253,19 +254,29 @@ impl Resident {
         Ok(matrix)
     }
 
-    /// The vector `weight` in f32, padded with zeros to a multiple of four elements.
+    /// The vector `weight` in f32, holding what `format` makes of it where one is given.
     ///
     /// # Errors
-    /// As [`Resident::matrix`].
-    pub fn vector(&mut self, source: &dyn Weights, name: &str, weight: WeightId) -> Result<Buffer> {
-        if let Some(buffer) = self.vectors.get(&weight) {
+    /// As [`Resident::matrix`], and when the format cannot hold the values.
+    pub fn vector(
+        &mut self,
+        source: &dyn Weights,
+        name: &str,
+        weight: WeightId,
+        format: Option<Format>,
+    ) -> Result<Buffer> {
+        if let Some(buffer) = self.vectors.get(&(weight, format)) {
             return Ok(buffer.clone());
         }
-        let values = source.vector(weight)?;
+        let mut values = source.vector(weight)?;
+        if let Some(format) = format {
+            let packed = format.encode(&values, 1, values.len());
+            values = packed.map_err(|error| Error::Invalid(format!("{name}: {error}")))?.decode();
+        }
         let buffer = self.gpu.buffer(name, (values.len() * 4) as u64)?;
         self.gpu.upload(&buffer, bytemuck::cast_slice(&values))?;
         self.uploaded += (values.len() * 4) as u64;
-        self.vectors.insert(weight, buffer.clone());
+        self.vectors.insert((weight, format), buffer.clone());
         Ok(buffer)
     }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::plan::{Context, Plan};
 use super::resident::{DeviceMatrix, Resident};
 use super::values::Value;
-use crate::error::{Result, invalid};
+use crate::error::{Error, Result, invalid};
 use crate::gpu::{Buffer, Gpu};
-use crate::graph::{Assignment, Batch, Graph, NodeId, Op, Role, Weights};
+use crate::graph::{Assignment, Batch, Graph, NodeId, Op, Role, WeightId, Weights};
 
 /// Plans kept per session; a generation needs two (prefill and decode), an evaluation two.
 const MAX_PLANS: usize = 8;
@@ -34,6 +34,7 @@ pub struct Session {
     options: SessionOptions,
     matrices: Vec<Option<Arc<DeviceMatrix>>>,
     vectors: Vec<Option<Buffer>>,
+    biases: HashMap<WeightId, Buffer>,
     rotations: HashMap<NodeId, Buffer>,
     caches: Vec<(Buffer, Buffer)>,
     tokens: Buffer,
@@ -82,11 +83,24 @@ impl Session {
         for (id, weight) in graph.weights.iter().enumerate() {
             if weight.role == Role::Vector {
                 matrices.push(None);
-                vectors.push(Some(resident.vector(weights, &weight.tensor, id)?));
+                vectors.push(Some(resident.vector(weights, &weight.tensor, id, None)?));
             } else {
                 let format = assignment.specs[id].weight;
                 matrices.push(Some(resident.matrix(weights, &weight.tensor, id, format)?));
                 vectors.push(None);
+            }
+        }
+        let mut biases = HashMap::new();
+        for node in &graph.nodes {
+            let Op::Linear { weight, bias } = node.op else { continue };
+            let spec = assignment.specs[weight];
+            if let Some(activation) = spec.activation {
+                let wrong = |error| Error::Invalid(format!("{}: {error}", graph.weights[weight].tensor));
+                activation.check_width(graph.weights[weight].cols).map_err(wrong)?;
+            }
+            if let (Some(bias), Some(format)) = (bias, spec.bias) {
+                let name = &graph.weights[bias].tensor;
+                biases.insert(weight, resident.vector(weights, name, bias, Some(format))?);
             }
         }
         let mut caches = Vec::new();
@@ -114,6 +128,7 @@ impl Session {
             options,
             matrices,
             vectors,
+            biases,
             rotations,
             caches,
             tokens,
@@ -215,6 +230,7 @@ impl Session {
             assignment: &self.assignment,
             matrices: &self.matrices,
             vectors: &self.vectors,
+            biases: &self.biases,
             rotations: &self.rotations,
             caches: &self.caches,
             tokens: &self.tokens,

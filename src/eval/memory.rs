@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::format::{Base11Layout, Format};
+use crate::format::{Codes, Format, Layout};
 use crate::graph::{Assignment, Graph, Op, Role};
 
 /// What a tensor is for.
@@ -74,8 +74,9 @@ impl TensorMemory {
         cols: usize,
     ) -> Result<Self> {
         let layout = format.layout(rows, cols)?;
-        let code_bits = code_bits(format, rows, cols);
-        let scale_bits = layout.groups as u64 * layout.scale_bits as u64;
+        let code_bits = code_bits(&layout, rows, cols);
+        let scale_bits =
+            layout.groups as u64 * layout.scale_bits as u64 + 32 * layout.scheme.scale.head_words() as u64;
         let bytes = (layout.code_words as u64 + layout.scale_words as u64) * 4;
         Ok(Self {
             name: name.to_owned(),
@@ -141,24 +142,21 @@ pub struct MemoryReport {
 }
 
 /// Bits that hold weights, see the module documentation. The shape has been checked by [`Format::layout`].
-fn code_bits(format: Format, rows: usize, cols: usize) -> u64 {
-    let weights = rows as u64 * cols as u64;
-    match format {
-        Format::F32 => weights * 32,
-        Format::F16 | Format::Bf16 => weights * 16,
-        Format::Int { bits, .. } | Format::MxInt { bits } => weights * u64::from(bits),
-        Format::MxIntCuda { .. } => weights * 8,
-        Format::Base11 { layout: Base11Layout::Two7, .. } => rows as u64 * digit_bits(cols as u64, 2),
-        Format::Base11 { layout: Base11Layout::Nine32, group } => {
-            let (cols, group) = (cols as u64, u64::from(group));
-            rows as u64 * (cols / group * digit_bits(group, 9) + digit_bits(cols % group, 9))
+fn code_bits(layout: &Layout, rows: usize, cols: usize) -> u64 {
+    let (rows, cols) = (rows as u64, cols as u64);
+    match layout.scheme.codes {
+        Codes::Digits { base, digits, .. } => rows * digit_bits(base.into(), cols, digits.into()),
+        Codes::Digits9 => {
+            let group = layout.group as u64;
+            rows * (cols / group * digit_bits(11, group, 9) + digit_bits(11, cols % group, 9))
         }
+        codes => rows * cols * u64::from(codes.bits()),
     }
 }
 
-/// Bits of `digits` base-11 digits in fields of `per_field`.
-fn digit_bits(digits: u64, per_field: u64) -> u64 {
-    let field = |d: u64| u64::from((11u64.pow(d as u32) - 1).checked_ilog2().map_or(0, |log| log + 1));
+/// Bits of `digits` digits in fields of `per_field`.
+fn digit_bits(base: u64, digits: u64, per_field: u64) -> u64 {
+    let field = |d: u64| u64::from((base.pow(d as u32) - 1).checked_ilog2().map_or(0, |log| log + 1));
     digits / per_field * field(per_field) + field(digits % per_field)
 }
 

@@ -1,10 +1,10 @@
-//! Dynamic quantization of activations to symmetric integers.
+//! Quantization of activations: the text of formats, and what they do on the CPU.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::element::{Element, OcpElement, OcpScale};
-use super::{Block, Format, Scope, int, names};
+use super::{Block, Format, Scope, int, mxint, names};
 use crate::error::{Error, Result, invalid};
 
 /// How the input of a linear layer is quantized. Text: that of a weight format; `int8`, `int8(scale=row)`,
@@ -78,20 +78,87 @@ pub enum ActivationScope {
     Row,
 }
 
-/// Activations as integers: `x ~ code * scale` of the row.
+/// Activations as integers: `x ~ code * scale` of the row and group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizedActivations {
     /// `[rows, cols]`.
     pub codes: Vec<i8>,
-    /// `[rows]`.
+    /// `[rows, ceil(cols / group)]`.
     pub scales: Vec<f32>,
+    /// Columns that share a scale; `cols` for one scale per row.
+    pub group: usize,
+}
+
+impl ActivationFormat {
+    /// Columns that share a scale where the format has integer codes that integer kernels take, for rows of `cols`:
+    /// `cols` for one scale per row, else a multiple of 32. `None` where it runs dequantized.
+    pub fn integer_group(self, cols: usize) -> Option<usize> {
+        match self {
+            Self::Int { .. } | Self::TorchDynamic => Some(cols),
+            Self::Element { element, block } => {
+                // Formats that let small values pass have no codes for them.
+                let exact = matches!(
+                    element,
+                    Element::Integer { .. }
+                        | Element::Binary
+                        | Element::MxInt { .. }
+                        | Element::Ocp { element: OcpElement::Int8 | OcpElement::Int6 | OcpElement::Int4, .. }
+                );
+                let fraction = element.integer_codes().filter(|_| exact)?;
+                if element.scale_bits() == 0 {
+                    return (-100..=100).contains(&fraction).then_some(cols);
+                }
+                match tile(block, cols) {
+                    (1, width) if width >= cols => Some(cols),
+                    (1, width) if width.is_multiple_of(32) => Some(width),
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    /// Bits of information per element, as far as they are not more than 8.
+    pub fn bits(self) -> u8 {
+        match self {
+            Self::Int { bits, .. } => bits,
+            Self::TorchDynamic => 7,
+            Self::Element { element, .. } => element.bits().min(8) as u8,
+        }
+    }
+
+    /// Checks that rows of `cols` columns can be quantized.
+    ///
+    /// # Errors
+    /// When the format has groups along the flattened tensor that would cross rows.
+    pub fn check_width(self, cols: usize) -> Result<()> {
+        if let Self::Element { block: Block::Flat(group), .. } = self
+            && !cols.is_multiple_of(group as usize)
+        {
+            invalid!(
+                "activations of width {cols} in {self}: groups of {group} would cross tokens; choose a group that                  divides {cols}"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Rows (0: the whole sequence) and columns that share a scale.
+pub(crate) fn tile(block: Block, cols: usize) -> (usize, usize) {
+    match block {
+        Block::Flat(group) => (1, group as usize),
+        Block::Dims { dims, .. } => {
+            let (_, width) = block.tile(1, cols);
+            (usize::try_from(dims[1]).unwrap_or(0), width)
+        }
+        Block::None => (1, cols),
+    }
 }
 
 /// Quantizes `x`, a matrix `[rows, cols]` with one entry of `spans` per row: the rows `begin..end` of the
-/// same sequence.
+/// same sequence. `None` where the format has no integer codes (see [`ActivationFormat::integer_group`]).
 ///
-/// `scale = absmax / qmax` in f32 (1 when absmax is 0), `code = clamp(rne(x / scale), -qmax, qmax)`. In the
-/// scope tensor the "tensor" is one sequence, so that a result never depends on what else is in the batch.
+/// `int`: `scale = absmax / qmax` in f32 (1 when absmax is 0), `code = clamp(rne(x / scale), -qmax, qmax)`. What
+/// is per tensor is per sequence here, so that a result never depends on what else is in the batch.
 ///
 /// # Panics
 /// When `x` is not `spans.len() * cols` long or a span is out of range.
@@ -100,20 +167,133 @@ pub fn quantize_activations(
     cols: usize,
     spans: &[(u32, u32)],
     format: ActivationFormat,
-) -> QuantizedActivations {
+) -> Option<QuantizedActivations> {
     assert_eq!(x.len(), spans.len() * cols, "activations [{}, {cols}]", spans.len());
-    let qmax = int::qmax(format.bits);
-    let absmax = |rows: std::ops::Range<usize>| super::rows::max_abs(&x[rows.start * cols..rows.end * cols]);
+    let group = format.integer_group(cols)?;
+    let rows = |span: (u32, u32)| &x[span.0 as usize * cols..span.1 as usize * cols];
+    // The rows of a sequence stand next to each other: what they share is computed once.
+    let mut codes: Vec<i8> = Vec::with_capacity(x.len());
     let mut scales: Vec<f32> = Vec::with_capacity(spans.len());
-    for (row, &(begin, end)) in spans.iter().enumerate() {
-        let scale = match format.scope {
-            ActivationScope::Row => int::scale_f32(absmax(row..row + 1), qmax),
-            // The rows of a sequence stand next to each other: its scale is computed once.
-            ActivationScope::Tensor if row > 0 && spans[row - 1] == (begin, end) => scales[row - 1],
-            ActivationScope::Tensor => int::scale_f32(absmax(begin as usize..end as usize), qmax),
-        };
-        scales.push(scale);
+    let mut first = 0;
+    while first < spans.len() {
+        let last = (first..spans.len()).take_while(|&row| spans[row] == spans[first]).count() + first;
+        let part = &x[first * cols..last * cols];
+        match format {
+            ActivationFormat::Int { bits, scope } => {
+                let qmax = int::qmax(bits);
+                let shared = int::scale_f32(super::rows::max_abs(rows(spans[first])), qmax);
+                for row in part.chunks(cols) {
+                    let scale = match scope {
+                        ActivationScope::Row => int::scale_f32(super::rows::max_abs(row), qmax),
+                        ActivationScope::Tensor => shared,
+                    };
+                    codes.extend(row.iter().map(|&x| int::code(x, scale, qmax) as i8));
+                    scales.push(scale);
+                }
+            }
+            ActivationFormat::TorchDynamic => {
+                let (scale, zero) = torch_parameters(rows(spans[first]));
+                codes.extend(part.iter().map(|&x| torch_code(x, scale, zero)));
+                scales.resize(scales.len() + last - first, scale);
+            }
+            ActivationFormat::Element { element, block } => {
+                let fraction = element.integer_codes().unwrap_or(0);
+                let scale_codes = sequence_scale_codes(element, block, part, cols);
+                let per_row = scale_codes.len() / (last - first);
+                for (row, values) in part.chunks(cols).enumerate() {
+                    let of_row = &scale_codes[row * per_row..][..per_row];
+                    for (k, &x) in values.iter().enumerate() {
+                        let scale_code = of_row.get(k / group).copied().unwrap_or(0);
+                        codes.push(integer_code(element, element.encode(x, scale_code)));
+                    }
+                    for &scale_code in of_row {
+                        let exponent = element.exponent(scale_code);
+                        scales.push(exponent.map_or(f32::NAN, |e| mxint::power_of_two(e - fraction) as f32));
+                    }
+                    if per_row == 0 {
+                        scales.push(mxint::power_of_two(-fraction) as f32);
+                    }
+                }
+            }
+        }
+        first = last;
     }
-    let codes = (0..x.len()).map(|i| int::code(x[i], scales[i / cols], qmax) as i8).collect();
-    QuantizedActivations { codes, scales }
+    Some(QuantizedActivations { codes, scales, group })
+}
+
+/// The values that `x` becomes, `[rows, cols]`: exactly what the format defines, with what passes unquantized.
+///
+/// # Panics
+/// As [`quantize_activations`].
+pub fn fake_quantize(x: &[f32], cols: usize, spans: &[(u32, u32)], format: ActivationFormat) -> Vec<f32> {
+    let ActivationFormat::Element { element, block } = format else {
+        let q = quantize_activations(x, cols, spans, format);
+        return q.map_or_else(|| x.to_vec(), |q| q.values(cols));
+    };
+    let (_, width) = tile(block, cols);
+    let mut y = Vec::with_capacity(x.len());
+    let mut first = 0;
+    while first < spans.len() {
+        let last = (first..spans.len()).take_while(|&row| spans[row] == spans[first]).count() + first;
+        let part = &x[first * cols..last * cols];
+        let scale_codes = sequence_scale_codes(element, block, part, cols);
+        let per_row = scale_codes.len() / (last - first);
+        for (row, values) in part.chunks(cols).enumerate() {
+            let of_row = &scale_codes[row * per_row..][..per_row];
+            let code = |k: usize| of_row.get(k / width).copied().unwrap_or(0);
+            y.extend(values.iter().enumerate().map(|(k, &x)| element.quantize(x, code(k))));
+        }
+        first = last;
+    }
+    y
+}
+
+impl QuantizedActivations {
+    /// `code * scale`, `[rows, cols]`.
+    pub fn values(&self, cols: usize) -> Vec<f32> {
+        let per_row = cols.div_ceil(self.group);
+        let rows = self.codes.chunks_exact(cols).zip(self.scales.chunks_exact(per_row));
+        rows.flat_map(|(codes, scales)| {
+            codes.iter().enumerate().map(|(k, &code)| f32::from(code) * scales[k / self.group])
+        })
+        .collect()
+    }
+}
+
+/// Scale codes `[rows, groups]` of the rows of one sequence; empty where the format has no scales.
+fn sequence_scale_codes(element: Element, block: Block, x: &[f32], cols: usize) -> Vec<u8> {
+    if element.scale_bits() == 0 {
+        return Vec::new();
+    }
+    let rows = x.len() / cols;
+    let (tile_rows, tile_cols) = tile(block, cols);
+    let tile_rows = if tile_rows == 0 { rows } else { tile_rows.min(rows) };
+    let tiles = super::upstream::scale_codes(element, x, rows, cols, tile_rows, tile_cols);
+    let per_row = cols.div_ceil(tile_cols);
+    (0..rows).flat_map(|row| tiles[row / tile_rows * per_row..][..per_row].to_vec()).collect()
+}
+
+/// A stored code as a number.
+fn integer_code(element: Element, code: u32) -> i8 {
+    match element {
+        Element::Binary => 2 * code as i8 - 1,
+        _ => {
+            let shift = 8 - element.bits();
+            ((code << shift) as u8 as i8) >> shift
+        }
+    }
+}
+
+/// Scale and zero point of PyTorch's dynamic quantization with `reduce_range`, codes 0..=127.
+fn torch_parameters(x: &[f32]) -> (f32, i32) {
+    let low = x.iter().copied().fold(0.0, f32::min);
+    let high = x.iter().copied().fold(0.0, f32::max);
+    let scale = ((f64::from(high) - f64::from(low)) / 127.0) as f32;
+    let scale = if scale == 0.0 || (1.0 / scale).is_infinite() { 0.1 } else { scale };
+    let zero = (-f64::from(low) / f64::from(scale)).round_ties_even().clamp(0.0, 127.0);
+    (scale, zero as i32)
+}
+
+fn torch_code(x: f32, scale: f32, zero: i32) -> i8 {
+    (((x / scale).round_ties_even() as i32).saturating_add(zero).clamp(0, 127) - zero) as i8
 }

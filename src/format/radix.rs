@@ -45,7 +45,7 @@ pub(super) fn code(layout: DigitLayout, words: &[u32], k: usize) -> i8 {
     let qmax = (layout.base as i32 - 1) / 2;
     let digit = match layout {
         TWO_IN_SEVEN if k % 2 == 1 => bits::get(words, k / 2 * 7, 7) / BASE,
-        _ => layout.digit(words, k),
+        _ => layout.digit(words, k).into(),
     };
     (digit as i32 - qmax) as i8
 }

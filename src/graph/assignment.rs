@@ -1,6 +1,6 @@
 //! Which format every weight of a graph has: from one spec for all linears, or from a qconfig.
 
-use super::{Graph, Role, Weight};
+use super::{Graph, Role, Weight, WeightId};
 use crate::error::{Error, Result, closest_names, invalid};
 use crate::format::{Format, Spec};
 use serde_json::Value;
@@ -81,6 +81,17 @@ impl Assignment {
             }
         }
         Ok(assignment)
+    }
+
+    /// The bias `values` of the linear layer of `weight`, in the format its spec asks for.
+    ///
+    /// # Errors
+    /// When the format cannot hold the values.
+    pub fn bias(&self, weight: WeightId, values: &[f32]) -> Result<Vec<f32>> {
+        match self.specs[weight].bias {
+            None => Ok(values.to_vec()),
+            Some(format) => Ok(format.encode(values, 1, values.len())?.decode()),
+        }
     }
 
     /// The qconfig that gives this assignment: every matrix with its spec, in graph order.

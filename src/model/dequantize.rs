@@ -1,7 +1,7 @@
 //! Turning packed files back into plain f32 ones.
 
 use super::quantize::{Progress, Report, TensorReport};
-use super::reader::{Reader, scales_name};
+use super::reader::{Reader, exceptions_name, scales_name};
 use super::safetensors_file::{Dtype, TensorInfo};
 use super::transpose;
 use super::writer::{Planned, Writer, f32_bytes};
@@ -65,10 +65,13 @@ pub fn dequantize_file(
             values = transpose(&values, entry.rows, entry.cols);
         }
         writer.write(index, &f32_bytes(&values))?;
-        let input_bytes = match packed.scales.is_empty() {
-            true => stored(&entry.name),
-            false => stored(&entry.name) + stored(&scales_name(&entry.name)),
-        };
+        let mut input_bytes = stored(&entry.name);
+        if !packed.scales.is_empty() {
+            input_bytes += stored(&scales_name(&entry.name));
+        }
+        if !packed.exceptions.is_empty() {
+            input_bytes += stored(&exceptions_name(&entry.name));
+        }
         done += input_bytes;
         report.tensors.push(TensorReport {
             name: entry.name.clone(),

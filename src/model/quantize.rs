@@ -1,11 +1,11 @@
 //! Writing packed files: from a model, or from any safetensors file with matrices.
 
-use super::reader::{Description, FORMAT, Reader, VERSION, flatten, natural, scales_name, stored_as};
+use super::reader::{Description, FORMAT, Reader, VERSION, exceptions_name, flatten, natural, scales_name, stored_as};
 use super::safetensors_file::{Dtype, TensorFile, TensorInfo};
 use super::writer::{Planned, Writer, word_bytes};
 use super::{Model, transpose};
 use crate::error::{Error, Result, invalid};
-use crate::format::{Base11Layout, Format, Packed, Spec};
+use crate::format::{Codes, Format, Packed, Scale, Spec};
 use crate::graph::{Assignment, Role};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -220,6 +220,12 @@ fn write(
                     index += 1;
                     writer.write(index, &scales)?;
                 }
+                if !packed.exceptions.is_empty() {
+                    index += 1;
+                    let exceptions = exception_bytes(&packed);
+                    entry.output_bytes += exceptions.len();
+                    writer.write(index, &exceptions)?;
+                }
             }
         }
         index += 1;
@@ -253,8 +259,19 @@ fn plan(file: &TensorFile, jobs: &HashMap<&str, Job>) -> Result<(Vec<Planned>, V
         let ((dtype, shape), scales) = stored_as(job.spec.weight, &layout, job.rows, job.cols);
         descriptions.insert(name.clone(), description);
         let scales = scales.map(|(dtype, shape)| Planned { name: scales_name(&name), dtype, shape });
+        // The header says how many exceptions follow, so the formats that may have some are encoded twice.
+        let exceptions = match job.spec.weight.may_have_exceptions() {
+            true => encode(file, tensor, job)?.0.exceptions.len(),
+            false => 0,
+        };
+        let exceptions = (exceptions > 0).then(|| Planned {
+            name: exceptions_name(&name),
+            dtype: Dtype::U32,
+            shape: vec![exceptions, 3],
+        });
         planned.push(Planned { name, dtype, shape });
         planned.extend(scales);
+        planned.extend(exceptions);
     }
     Ok((planned, Value::Object(descriptions)))
 }
@@ -275,13 +292,18 @@ fn encode(file: &TensorFile, tensor: &TensorInfo, job: &Job) -> Result<(Packed, 
 /// scale whose largest code decodes to infinity.
 pub(super) fn saturations(packed: &Packed, values: &[f32]) -> Result<usize> {
     let (format, cols) = (packed.format, packed.cols);
-    let qmax = match format {
-        Format::Int { bits, .. } => (1u32 << (bits - 1)) - 1,
-        Format::Base11 { layout: Base11Layout::Two7, .. } => 5,
+    let layout = format.layout(packed.rows, cols)?;
+    let qmax = match layout.scheme.codes {
+        // ggml chooses scales in its own way, and refuses what does not fit.
+        _ if matches!(format, Format::Ggml(_)) => return Ok(0),
+        Codes::Signed(bits) => (1u32 << (bits - 1)) - 1,
+        Codes::Digits { base, .. } => u32::from(base) / 2,
         _ => return Ok(0),
     };
     let qmax = qmax as f32;
-    let layout = format.layout(packed.rows, cols)?;
+    if !matches!(layout.scheme.scale, Scale::F32 | Scale::F16) {
+        return Ok(0);
+    }
     if layout.scale_bits == 32 {
         let is_over =
             |bits: &&u32| f32::from_bits(**bits).is_finite() && (f32::from_bits(**bits) * qmax).is_infinite();
@@ -309,6 +331,12 @@ fn stored_bytes(packed: &Packed) -> Result<(Vec<u8>, Vec<u8>)> {
         }
     }
     let mut scales = word_bytes(&packed.scales);
-    scales.truncate(layout.groups * layout.scale_bits / 8);
+    scales.truncate(layout.scheme.scale.head_words() * 4 + layout.groups * layout.scale_bits / 8);
     Ok((codes, scales))
+}
+
+/// Exceptions as the file holds them: row, column and value of each.
+fn exception_bytes(packed: &Packed) -> Vec<u8> {
+    let words: Vec<u32> = packed.exceptions.iter().flat_map(|e| [e.row, e.col, e.bits]).collect();
+    word_bytes(&words)
 }

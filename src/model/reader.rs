@@ -5,7 +5,11 @@
 //! * `T`: its codes, type U32, shape `[rows, words per row]`, or `[words]` where rows do not begin at
 //!   words; formats without scales (f32, f16, bf16) in their own type and `[rows, cols]`, without padding;
 //! * `T.scales`: its scales, shape `[rows, groups per row]`, or `[groups]` where groups cross rows. Type F32 or F16;
-//!   U8 for power-of-two exponents (E8M0); F16 with a last dimension of 2, minimum and scale, for `9in32`.
+//!   U8 for exponents of two (E8M0 and its like); F16 with a last dimension of 2, minimum and scale, for `9in32`;
+//!   U32 for `uint` (f16 scale, zero point << 16), and with a last dimension of 4 for ggml's `q4_k` and `q5_k`; U8
+//!   with a last dimension of 18 for `q6_k`; for `nvfp4` U8 `[4 + groups]`, the f32 scale of the tensor first;
+//! * `T.exceptions`: weights that are not what their code says, if there are any, U32 `[count, 3]`: row, column,
+//!   binary32 bits.
 //!
 //! Everything else keeps name, type and bytes. `__metadata__` holds `format` = `anybit`, `anybit.version` = `1`,
 //! and `anybit.tensors`, a JSON object from name to `format` (spec text), `shape` and `dtype` in the
@@ -14,7 +18,7 @@
 
 use super::safetensors_file::{Dtype, TensorFile, TensorInfo};
 use crate::error::{Error, Result, invalid};
-use crate::format::{Base11Layout, Format, Layout, Packed, Spec};
+use crate::format::{Exception, Format, Layout, Packed, Scale, Spec};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -106,9 +110,10 @@ impl Reader {
     /// Tensors that are neither packed nor scales of packed ones.
     pub fn unpacked(&self) -> impl Iterator<Item = &TensorInfo> {
         self.file.tensors().iter().filter(|tensor| {
-            let owner = tensor.name.strip_suffix(".scales").and_then(|name| self.entry(name));
-            self.entry(&tensor.name).is_none()
-                && owner.is_none_or(|entry| natural(entry.spec.weight).is_some())
+            let name = tensor.name.as_str();
+            let owner = name.strip_suffix(".scales").or_else(|| name.strip_suffix(".exceptions"));
+            let owner = owner.and_then(|name| self.entry(name));
+            self.entry(name).is_none() && owner.is_none_or(|entry| natural(entry.spec.weight).is_some())
         })
     }
 
@@ -136,12 +141,19 @@ impl Reader {
                 0 => Vec::new(),
                 _ => words(self.file.bytes(self.tensor(&scales_name(&entry.name))?)),
             };
-            Packed::from_parts(format, rows, cols, codes, scales)
+            let exceptions = match self.file.get(&exceptions_name(&entry.name)) {
+                None => Vec::new(),
+                Some(tensor) => {
+                    let words = words(self.file.bytes(tensor));
+                    words.chunks_exact(3).map(|e| Exception { row: e[0], col: e[1], bits: e[2] }).collect()
+                }
+            };
+            Packed::from_parts(format, rows, cols, codes, scales, exceptions)
         };
         let packed = packed.map_err(|error| self.in_tensor(&entry.name, error))?;
-        // Two formats of other programs overflow as those do; the rest never hold such a scale.
+        // Formats of other programs overflow as those do; the rest never hold such a scale.
         let may_overflow =
-            matches!(format, Format::MxIntCuda { .. } | Format::Base11 { layout: Base11Layout::Nine32, .. });
+            matches!(format, Format::MxIntCuda { .. } | Format::Base11Nine32 { .. } | Format::Element { .. });
         if !may_overflow && packed.scale_overflows() > 0 {
             let error =
                 format!("{} scales are NaN or infinite: the file is damaged", packed.scale_overflows());
@@ -164,6 +176,11 @@ impl Reader {
 /// Name of the tensor that holds the scales of `tensor`.
 pub(crate) fn scales_name(tensor: &str) -> String {
     format!("{tensor}.scales")
+}
+
+/// Name of the tensor that holds the exceptions of `tensor`.
+pub(crate) fn exceptions_name(tensor: &str) -> String {
+    format!("{tensor}.exceptions")
 }
 
 /// The type of formats that are stored as they are.
@@ -193,20 +210,33 @@ pub(crate) fn stored_as(
         Some(words) if words == layout.code_words => vec![rows, layout.row_words],
         _ => vec![layout.code_words],
     };
-    let mut shape = match layout.groups_per_row.checked_mul(rows) {
-        Some(groups) if groups == layout.groups => vec![rows, layout.groups_per_row],
+    let tile_rows = rows.div_ceil(layout.group_rows.max(1));
+    let mut shape = match layout.groups_per_row.checked_mul(tile_rows) {
+        Some(groups) if groups == layout.groups => vec![tile_rows, layout.groups_per_row],
         _ => vec![layout.groups],
     };
-    let is_pair = matches!(format, Format::Base11 { .. }) && layout.scale_bits == 32;
-    let dtype = match layout.scale_bits {
-        0 => return ((Dtype::U32, codes), None),
-        8 => Dtype::U8,
-        16 => Dtype::F16,
-        _ if is_pair => {
+    let dtype = match layout.scheme.scale {
+        Scale::Fixed(_) => return ((Dtype::U32, codes), None),
+        Scale::Exponent { .. } => Dtype::U8,
+        Scale::E4m3 => {
+            shape = vec![4 + layout.groups];
+            Dtype::U8
+        }
+        Scale::F16 => Dtype::F16,
+        Scale::F32 => Dtype::F32,
+        Scale::F16Zero => Dtype::U32,
+        Scale::MinimumRange => {
             shape.push(2);
             Dtype::F16
         }
-        _ => Dtype::F32,
+        Scale::K4 => {
+            shape.push(4);
+            Dtype::U32
+        }
+        Scale::K6 => {
+            shape.push(18);
+            Dtype::U8
+        }
     };
     ((Dtype::U32, codes), Some((dtype, shape)))
 }
@@ -270,6 +300,10 @@ fn entry_of(file: &TensorFile, name: String, value: Value) -> Result<Entry> {
     check(&name, codes_dtype, &codes_shape)?;
     if let Some((dtype, shape)) = scales {
         check(&scales_name(&name), dtype, &shape)?;
+    }
+    if let Some(exceptions) = file.get(&exceptions_name(&name)).filter(|_| natural(spec.weight).is_none()) {
+        let count = exceptions.shape.first().copied().unwrap_or(0);
+        check(&exceptions.name, Dtype::U32, &[count, 3])?;
     }
     Ok(Entry { name, spec, shape, dtype, transposed, rows, cols })
 }

@@ -1,9 +1,11 @@
 //! Runs a graph on the CPU, node by node, with the functions of this module.
 
-use super::linear::{IntegerMatrix, dequantize_activations, integer_matrix_product, linear};
+use std::collections::HashMap;
+
+use super::linear::{IntegerMatrix, integer_matrix_product, linear};
 use super::{Heads, activate, add, attention, embed, layer_norm, mul, rms_norm, rope, slice};
-use crate::error::{Result, invalid};
-use crate::format::{ActivationFormat, quantize_activations};
+use crate::error::{Error, Result, invalid};
+use crate::format::{ActivationFormat, fake_quantize, quantize_activations};
 use crate::graph::{Assignment, Batch, Graph, Node, Op, Role, WeightId, Weights};
 
 /// A weight as the ops read it.
@@ -31,6 +33,8 @@ struct Cache {
 pub struct Executor<'a> {
     graph: &'a Graph,
     weights: Vec<Loaded>,
+    /// Quantized biases, by the weight they belong to.
+    biases: HashMap<WeightId, Vec<f32>>,
     /// Per node: whether its rows are the batch's outputs.
     selected: Vec<bool>,
     /// `[layers][sequences]`
@@ -57,7 +61,19 @@ impl<'a> Executor<'a> {
             invalid!("the assignment has {got} entries, want {want}, one per weight of the graph");
         }
         let loaded = (0..graph.weights.len()).map(|id| load(graph, weights, assignment, id));
+        let mut biases = HashMap::new();
+        for node in &graph.nodes {
+            if let Op::Linear { weight, bias: Some(bias) } = node.op
+                && assignment.specs[weight].bias.is_some()
+            {
+                let values = assignment.bias(weight, &weights.vector(bias)?).map_err(|error| {
+                    Error::Invalid(format!("{}: {error}", graph.weights[bias].tensor))
+                })?;
+                biases.insert(weight, values);
+            }
+        }
         Ok(Self {
+            biases,
             graph,
             weights: loaded.collect::<Result<_>>()?,
             selected,
@@ -129,7 +145,9 @@ impl<'a> Executor<'a> {
                 layer_norm(inputs[0], self.vector(*weight), self.vector(*bias), *eps)
             }
             Op::Linear { weight, bias } => {
-                self.linear(inputs[0], *weight, bias.map(|id| self.vector(id)), spans)
+                let quantized = self.biases.get(weight).map(Vec::as_slice);
+                let bias = bias.map(|id| quantized.unwrap_or_else(|| self.vector(id)));
+                self.linear(inputs[0], *weight, bias, spans)
             }
             Op::Slice { offset } => slice(inputs[0], self.graph.nodes[node.inputs[0]].width, *offset, width),
             Op::Rope { heads, inverse_frequency, .. } => {
@@ -158,11 +176,13 @@ impl<'a> Executor<'a> {
         match &self.weights[weight] {
             Loaded::Decoded { values, cols, activation: None } => linear(x, spans.len(), values, *cols, bias),
             Loaded::Decoded { values, cols, activation: Some(format) } => {
-                let q = quantize_activations(x, *cols, spans, *format);
-                linear(&dequantize_activations(&q, *cols), spans.len(), values, *cols, bias)
+                linear(&fake_quantize(x, *cols, spans, *format), spans.len(), values, *cols, bias)
             }
             Loaded::Integer { matrix, cols, activation } => {
-                integer_matrix_product(&quantize_activations(x, *cols, spans, *activation), matrix, bias)
+                match quantize_activations(x, *cols, spans, *activation) {
+                    Some(q) => integer_matrix_product(&q, matrix, bias),
+                    None => unreachable!("load keeps integers for activations with integer codes"),
+                }
             }
             Loaded::Vector(_) => unreachable!("check_graph lets only matrices stand where a matrix is read"),
         }
@@ -231,8 +251,11 @@ fn load(graph: &Graph, weights: &dyn Weights, assignment: &Assignment, id: Weigh
     if (packed.rows, cols) != (weight.rows, weight.cols) {
         return wrong(format!("{} x {cols}", packed.rows));
     }
+    if let Some(activation) = spec.activation {
+        activation.check_width(cols).map_err(|error| Error::Invalid(format!("{}: {error}", weight.tensor)))?;
+    }
     Ok(match spec.activation {
-        Some(activation) if packed.format.has_integer_codes() => {
+        Some(activation) if packed.has_integer_codes() && activation.integer_group(cols).is_some() => {
             Loaded::Integer { matrix: IntegerMatrix::new(&packed)?, cols, activation }
         }
         activation => Loaded::Decoded { values: packed.decode(), cols, activation },

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::error::{Result, invalid};
-use crate::format::{ActivationFormat, Format, Packed, QuantizedActivations, Scope, quantize_activations};
+use crate::format::{ActivationFormat, Packed, QuantizedActivations, fake_quantize, quantize_activations};
 
 /// Independent partial sums of a dot product, so that the loop vectorises; a dot product is always summed
 /// in this order, whatever else is in the batch.
@@ -110,13 +110,14 @@ impl IntegerMatrix {
     /// # Errors
     /// When the format has no integer codes.
     pub fn new(w: &Packed) -> Result<Self> {
-        if !w.format.has_integer_codes() {
+        if !w.has_integer_codes() {
             invalid!(
-                "format {} has no integer codes; dequantize it, or choose int, mxint, mxint_cuda or \
-                 base11(layout=2in7)",
+                "format {} has no integer codes; dequantize it, or choose int, uint, mxint, mxint_cuda, radix, \
+                 binary or ternary",
                 w.format
             );
         }
+        let layout = w.layout();
         let (rows, cols) = (w.rows, w.cols);
         let mut codes = vec![0; rows * cols];
         let mut runs = Vec::with_capacity(rows);
@@ -125,7 +126,7 @@ impl IntegerMatrix {
             let mut of_row = Vec::new();
             let mut begin = 0;
             while begin < cols {
-                let end = run_end(w.format, row, begin, cols);
+                let end = w.run_end(&layout, row, begin);
                 of_row.push((end, w.scale(row, begin)));
                 begin = end;
             }
@@ -133,21 +134,6 @@ impl IntegerMatrix {
         }
         Ok(Self { rows, cols, codes, runs })
     }
-}
-
-/// End of the run of columns of `row` that share the scale of column `begin`, itself the start of a run.
-fn run_end(format: Format, row: usize, begin: usize, cols: usize) -> usize {
-    let length = match format {
-        // Groups follow the flattened matrix, so a run may start in the middle of one.
-        Format::MxIntCuda { group } => {
-            let group = group as usize;
-            group - (row * cols + begin) % group
-        }
-        Format::MxInt { .. } => 32,
-        Format::Int { scope: Scope::Group(group), .. } | Format::Base11 { group, .. } => group as usize,
-        _ => cols,
-    };
-    cols.min(begin + length)
 }
 
 /// Exact sum of products of i8 codes.
@@ -159,7 +145,7 @@ fn integer_dot(a: &[i8], b: &[i8]) -> i64 {
 }
 
 /// Integer linear: `[T, rows]`, `y = sum over groups of (sum qx * qw) * sx * sw, + bias`, with exact integer
-/// sums per scale group, the rest in f64, and one rounding.
+/// sums per run that shares both scales, the rest in f64, and one rounding.
 ///
 /// # Errors
 /// When the format of `w` has no integer codes.
@@ -172,21 +158,28 @@ pub(super) fn integer_matrix_product(
     w: &IntegerMatrix,
     bias: Option<&[f32]>,
 ) -> Vec<f32> {
-    let (tokens, cols) = (q.scales.len(), w.cols);
+    let cols = w.cols;
+    let per_row = cols.div_ceil(q.group);
+    let tokens = q.codes.len() / cols;
     assert_eq!(q.codes.len(), tokens * cols, "linear_integer: activations are not [T, cols]");
+    assert_eq!(q.scales.len(), tokens * per_row, "linear_integer: scales are not [T, groups]");
     by_rows(tokens, w.rows, |first, y| {
         for (i, y) in y.chunks_exact_mut(tokens).enumerate() {
             let row = first + i;
             let codes = &w.codes[row * cols..][..cols];
             let bias = bias.map_or(0.0, |b| f64::from(b[row]));
-            for ((x, &scale), y) in q.codes.chunks_exact(cols).zip(&q.scales).zip(y) {
+            for ((x, scales), y) in q.codes.chunks_exact(cols).zip(q.scales.chunks_exact(per_row)).zip(y) {
                 let (mut sum, mut begin) = (0.0, 0);
-                for &(end, run_scale) in &w.runs[row] {
-                    let dot = integer_dot(&x[begin..end], &codes[begin..end]);
-                    sum += dot as f64 * f64::from(run_scale);
-                    begin = end;
+                for &(run_end, run_scale) in &w.runs[row] {
+                    while begin < run_end {
+                        let group = begin / q.group;
+                        let end = run_end.min((group + 1) * q.group);
+                        let dot = integer_dot(&x[begin..end], &codes[begin..end]);
+                        sum += dot as f64 * f64::from(run_scale) * f64::from(scales[group]);
+                        begin = end;
+                    }
                 }
-                *y = (sum * f64::from(scale) + bias) as f32;
+                *y = (sum + bias) as f32;
             }
         }
     })
@@ -199,7 +192,8 @@ pub(super) fn integer_matrix_product(
 /// When the format of `w` has no integer codes.
 pub fn integer_accumulators(q: &QuantizedActivations, w: &Packed) -> Result<Vec<i32>> {
     let w = IntegerMatrix::new(w)?;
-    let (tokens, cols) = (q.scales.len(), w.cols);
+    let cols = w.cols;
+    let tokens = q.codes.len() / cols;
     assert_eq!(q.codes.len(), tokens * cols, "integer_accumulators: activations are not [T, cols]");
     Ok(by_rows(tokens, w.rows, |first, y| {
         for (i, y) in y.chunks_exact_mut(tokens).enumerate() {
@@ -211,14 +205,8 @@ pub fn integer_accumulators(q: &QuantizedActivations, w: &Packed) -> Result<Vec<
     }))
 }
 
-/// `code * scale` of quantized activations: `[T, cols]`.
-pub fn dequantize_activations(q: &QuantizedActivations, cols: usize) -> Vec<f32> {
-    let rows = q.codes.chunks_exact(cols).zip(&q.scales);
-    rows.flat_map(|(codes, &scale)| codes.iter().map(move |&c| f32::from(c) * scale)).collect()
-}
-
-/// Linear with activations quantized on the fly: [`linear_integer`] where the weight has integer codes,
-/// else [`linear`] with the dequantized activations and the decoded weight. `spans` as in
+/// Linear with activations quantized on the fly: [`linear_integer`] where both sides have integer codes, else
+/// [`linear`] with the dequantized activations and the decoded weight. `spans` as in
 /// [`quantize_activations`].
 ///
 /// # Errors
@@ -230,9 +218,10 @@ pub fn linear_quantized(
     w: &Packed,
     bias: Option<&[f32]>,
 ) -> Result<Vec<f32>> {
-    let q = quantize_activations(x, w.cols, spans, format);
-    if w.format.has_integer_codes() {
+    if w.has_integer_codes()
+        && let Some(q) = quantize_activations(x, w.cols, spans, format)
+    {
         return linear_integer(&q, w, bias);
     }
-    Ok(linear(&dequantize_activations(&q, w.cols), q.scales.len(), &w.decode(), w.cols, bias))
+    Ok(linear(&fake_quantize(x, w.cols, spans, format), spans.len(), &w.decode(), w.cols, bias))
 }

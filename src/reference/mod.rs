@@ -18,8 +18,6 @@ mod ops;
 pub use attention::{Heads, attention, attention_scores, attention_values};
 pub use compare::{Comparison, nmse};
 pub use executor::Executor;
-pub use linear::{
-    IntegerMatrix, dequantize_activations, integer_accumulators, linear, linear_integer, linear_quantized,
-};
+pub use linear::{IntegerMatrix, integer_accumulators, linear, linear_integer, linear_quantized};
 pub use loss::{argmax, cross_entropy, kl_divergence};
 pub use ops::{activate, add, embed, layer_norm, mul, rms_norm, rope, slice, softmax};
