@@ -32,13 +32,7 @@
 
 mod activation;
 mod bits;
-mod block;
-mod call;
-mod codebook;
-mod custom;
-mod digits;
-pub mod element;
-mod encode;
+pub mod digits;
 mod float;
 pub mod ggml;
 mod int;
