@@ -32,7 +32,13 @@
 
 mod activation;
 mod bits;
+mod block;
+mod call;
+mod codebook;
+mod custom;
 pub mod digits;
+pub mod element;
+mod encode;
 mod float;
 pub mod ggml;
 mod int;
