@@ -37,7 +37,9 @@
 
 mod activation;
 mod bits;
+pub mod digits;
 mod float;
+pub mod ggml;
 mod int;
 pub mod mxint;
 mod packed;
