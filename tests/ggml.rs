@@ -297,8 +297,11 @@ fn searched_types_err_less_than_plain_groups_of_their_bits() {
 fn what_a_type_can_hold_comes_back() {
     let mut random = Random(4);
     for ty in GgmlType::ALL {
-        // Sub-scales have 6 or 8 bits, E4M3 scales a relative step of 1/8.
-        let step = if ty == GgmlType::Nvfp4 { 0.04 } else { 5e-3 };
+        let step = match ty {
+            GgmlType::Nvfp4 => 0.04,                   // E4M3 scales have 3 bits
+            GgmlType::Iq4Nl | GgmlType::Iq4Xs => 0.02, // the table has 1/127 and no 0
+            _ => 5e-3,
+        };
         let check = |weights: &[f32]| {
             let got = decode(ty, &ty.encode(weights).unwrap());
             for (y, w) in got.iter().zip(weights) {

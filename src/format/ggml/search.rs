@@ -370,8 +370,10 @@ pub(super) fn without_minima(ty: GgmlType, weights: &[f32], codes: &mut [i8], sc
         let ends = search.grid.ends().into_iter();
         ends.flat_map(move |end| CLIPS.map(|clip| (extreme * clip / end, 0.0)))
     });
-    // Two's complement has one more value below zero: the largest scale goes there.
-    let found = search.run(&fits, range[0]);
+    // The largest scale at either end of the sub-scales: the lower one has a finer step for it, but a scale as
+    // large of the other sign would not fit.
+    let [low, high] = range.map(|end| search.run(&fits, end));
+    let found = if high.error < low.error { high } else { low };
     let scale = |j: usize| found.pairs[j].0 as i8;
     let half = match ty {
         GgmlType::Q6K => {
