@@ -45,6 +45,7 @@ mod packed;
 mod radix;
 mod rows;
 mod spec;
+pub mod upstream;
 
 pub use activation::{ActivationFormat, ActivationScope, QuantizedActivations, quantize_activations};
 pub use packed::Packed;
