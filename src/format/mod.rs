@@ -50,16 +50,7 @@ mod rows;
 mod scheme;
 mod signs;
 mod spec;
-pub mod upstream {
-    use super::element::Element;
-    pub fn scale_codes(element: Element, x: &[f32], rows: usize, cols: usize, tr: usize, tc: usize) -> Vec<u8> {
-        let gpr = cols.div_ceil(tc);
-        let mut max = vec![0f32; rows.div_ceil(tr) * gpr];
-        for r in 0..rows { for c in 0..cols { let m = &mut max[r / tr * gpr + c / tc]; *m = m.max(x[r * cols + c].abs()); } }
-        let least = max.iter().copied().filter(|m| *m > 0.0).fold(f32::INFINITY, f32::min);
-        max.iter().map(|&m| element.scale_code(if m > 0.0 { m } else if least.is_finite() { least } else { 1.0 })).collect()
-    }
-}
+pub mod upstream;
 
 pub use activation::{
     ActivationFormat, ActivationScope, QuantizedActivations, fake_quantize, quantize_activations,

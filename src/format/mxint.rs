@@ -89,7 +89,7 @@ pub(super) fn cuda_encode(group: usize, weights: &[f32], codes: &mut [u32], fiel
 }
 
 /// bf16 rounding, then magnitudes below the smallest normal to 0.
-fn flushed(w: f32) -> f32 {
+pub(super) fn flushed(w: f32) -> f32 {
     let rounded = bf16::from_f32(w).to_f32();
     if rounded.abs() < f32::MIN_POSITIVE { 0.0 } else { rounded }
 }

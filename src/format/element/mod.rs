@@ -23,21 +23,26 @@
 //! `unit(code) * 2^exponent`, rounded once. An exponent of 128 or more means that the power of two overflowed
 //! in the original program and the whole block is NaN.
 
+mod blocks;
 mod check;
 mod fixed;
 mod float;
 mod mxfp;
-pub(crate) mod number;
+mod number;
 mod ocp;
 mod power;
 mod scale;
 mod sign;
 
-use self::number::exp2;
 use fixed::Fixed;
 use float::Float;
 
+pub use blocks::{Blocks, scale_codes};
+pub(crate) use blocks::{max_or_nan, replace_zero_maxima};
+pub(crate) use mxfp::code as mxfp_code;
+pub(crate) use number::{exp2, exp2_f32};
 pub use ocp::{OcpElement, OcpRounding, OcpScale};
+pub(crate) use sign::mean as residual_mean;
 
 /// An element format. See the [module](self) for the notation of the formulas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,7 +68,7 @@ pub enum Element {
         width: u8,
         /// `ew`, 1..=8.
         exponent_width: u8,
-        /// -512..=512; see [`default_bias`].
+        /// -118..=2^ew + 148; see [`default_bias`].
         exponent_bias: i32,
     },
     /// Minifloat with an implicit one and subnormals (MASE). All exponent codes are finite. A mantissa that
@@ -73,7 +78,7 @@ pub enum Element {
         width: u8,
         /// `ew`, 1..=8.
         exponent_width: u8,
-        /// -512..=512; see [`default_bias`].
+        /// -118..=2^ew + 148; see [`default_bias`].
         exponent_bias: i32,
     },
     /// Powers of two (MASE LinearLog): `±2^e`, `e = clamp(rne(log2(|x| + o)))` in `-bias..=2^(w-1) - 1 - bias`,
@@ -81,7 +86,7 @@ pub enum Element {
     Log {
         /// `w`, 2..=16.
         width: u8,
-        /// -65536..=65536; see [`default_bias`] of `w - 1`.
+        /// -118..=2^(w-1) + 148; see [`default_bias`] of `w - 1`.
         exponent_bias: i32,
     },
     /// `1` where `x >= 0`, else `-1` (MASE `binary_quantizer`, bipolar).
@@ -99,7 +104,7 @@ pub enum Element {
         width: u8,
         /// `ew`, 1..=8.
         exponent_width: u8,
-        /// -512..=512; see [`default_bias`].
+        /// -118..=2^ew + 148; see [`default_bias`].
         exponent_bias: i32,
     },
     /// Block minifloat by the formula of MASE: [`Element::MinifloatIeee`] with the bias
