@@ -199,8 +199,8 @@ pub(super) fn float(table: &mut Table) {
 pub(super) fn integer(table: &mut Table) {
     products(table, |table, product| {
         let variant = variant_name(product.format, product.rows, product.cols);
-        let row_scale = FormatVariant::of(product.format, product.rows, product.cols)
-            .is_ok_and(FormatVariant::row_scale);
+        let row_scale =
+            FormatVariant::of(product.format, product.rows, product.cols).is_ok_and(FormatVariant::row_scale);
         if row_scale {
             let product = Product { epilogue: Epilogue::Accumulator, ..product };
             table.add(&variant, product.shape(), Tolerance::Exact, move |gpu| {

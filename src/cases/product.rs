@@ -7,7 +7,8 @@ use super::matrix::packed;
 use crate::engine::{DeviceMatrix, MatMul};
 use crate::error::Result;
 use crate::format::{
-    ActivationFormat, ActivationScope, Codes, Format, Packed, QuantizedActivations, Scale, quantize_activations,
+    ActivationFormat, ActivationScope, Codes, Format, Packed, QuantizedActivations, Scale,
+    quantize_activations,
 };
 use crate::reference;
 use crate::shader::{Contract, Epilogue, Kernel, Tile, Variant};
@@ -90,8 +91,11 @@ impl Product {
     pub(super) fn quantized(&self, bits: u8) -> QuantizedActivations {
         let spans: Vec<_> = (0..self.m as u32).map(|row| (row, row + 1)).collect();
         let format = ActivationFormat::Int { bits, scope: ActivationScope::Row };
-        quantize_activations(&self.x(), self.cols, &spans, format)
-            .unwrap_or(QuantizedActivations { codes: Vec::new(), scales: Vec::new(), group: 1 })
+        quantize_activations(&self.x(), self.cols, &spans, format).unwrap_or(QuantizedActivations {
+            codes: Vec::new(),
+            scales: Vec::new(),
+            group: 1,
+        })
     }
 
     /// Elements between rows of y.

@@ -305,8 +305,7 @@ impl Lowering<'_> {
         let bias = bias.map(|b| quantized.map_or_else(|| self.vector(b), Ok)).transpose()?;
         let residual = step.residual.map(|r| self.whole(r)).transpose()?;
         let activation = self.c.assignment.specs[weight].activation;
-        let integer =
-            activation.filter(|_| self.c.fused && matmul::integer_capable(&matrix));
+        let integer = activation.filter(|_| self.c.fused && matmul::integer_capable(&matrix));
         // A fused bias belongs to the epilogue; without fusion it is a dispatch of its own.
         let separate_bias = bias.as_ref().filter(|_| !self.c.fused);
         let product = match separate_bias {

@@ -227,7 +227,8 @@ impl Format {
                 if base % 2 == 0 || !(3..=255).contains(&base) {
                     invalid!("base = {base}: want an odd number from 3 to 255, so that zero is a level");
                 }
-                digits::DigitLayout { base: base.into(), digits: digits.into(), bits: bits.into() }.check()?;
+                digits::DigitLayout { base: base.into(), digits: digits.into(), bits: bits.into() }
+                    .check()?;
                 multiple_of_32(group)
             }
             Self::Base11Nine32 { group } => match group {
@@ -283,7 +284,15 @@ impl Format {
         let scale_bits = scheme.scale.bits();
         let scale_words = scheme.scale.head_words() + (groups * scale_bits).div_ceil(32);
         let sizes = Layout {
-            scheme, row_words, code_words, group, group_rows, groups_per_row, groups, scale_bits, scale_words,
+            scheme,
+            row_words,
+            code_words,
+            group,
+            group_rows,
+            groups_per_row,
+            groups,
+            scale_bits,
+            scale_words,
         };
         Ok(sizes)
     }

@@ -88,8 +88,18 @@ pub enum Kernel {
 
 /// Parameters of every kernel that reads a packed matrix.
 const MATRIX: [&str; 12] = [
-    "rows", "cols", "row_words", "groups_per_row", "group", "zero", "group_rows", "offset", "fraction", "fixed",
-    "patches", "patch_at",
+    "rows",
+    "cols",
+    "row_words",
+    "groups_per_row",
+    "group",
+    "zero",
+    "group_rows",
+    "offset",
+    "fraction",
+    "fixed",
+    "patches",
+    "patch_at",
 ];
 
 macro_rules! matrix_params {

@@ -1,8 +1,6 @@
 //! Packed matrices: words, scales, slices, errors, activations.
 
-use anybit::format::{
-    ActivationFormat, ActivationScope, Base11Layout, Format, Packed, Scope, quantize_activations,
-};
+use anybit::format::{ActivationFormat, ActivationScope, Block, Format, Packed, Scope, quantize_activations};
 use half::{bf16, f16};
 
 use super::golden::Golden;
@@ -52,9 +50,9 @@ fn two_digits_in_seven_bits_pack_as_the_golden_stream() {
     let case = cases.iter().find(|case| case.id() == "pack.base11.2in7").unwrap();
     let digits = case.output("digits").integers();
     let words: Vec<u32> = case.output("words_int").integers().iter().map(|&word| word as u32).collect();
-    let format = Format::Base11 { layout: Base11Layout::Two7, group: 128 };
+    let format = Format::Radix { base: 11, digits: 2, bits: 7, group: 128 };
     let one = u32::from(f16::from_f32(1.0).to_bits());
-    let packed = Packed::from_parts(format, 1, digits.len(), words, vec![one]).unwrap();
+    let packed = Packed::from_parts(format, 1, digits.len(), words, vec![one], vec![]).unwrap();
     let codes: Vec<i8> = digits.iter().map(|&digit| digit as i8 - 5).collect();
     assert_eq!(integer_codes(&packed), codes);
     assert!(codes.iter().any(|q| q.abs() == 5), "the scale of the re-encoded matrix is 1");
@@ -66,17 +64,18 @@ const SHAPES: [(usize, usize); 8] = [(1, 1), (3, 7), (5, 31), (4, 32), (7, 33), 
 
 #[test]
 fn every_value_is_the_nearest_point_of_its_grid() {
-    for format in Format::catalog().into_iter().filter(Format::has_integer_codes) {
+    for format in Format::catalog() {
+        let qmax = match format {
+            Format::Int { bits, .. } | Format::MxInt { bits } => (1 << (bits - 1)) - 1,
+            Format::MxIntCuda { .. } => 127,
+            Format::Radix { base, .. } => i32::from(base) / 2,
+            _ => continue,
+        };
         for (rows, cols) in SHAPES {
             let w = weights(rows, cols);
             let Ok(packed) = format.encode(&w, rows, cols) else {
                 assert!(matches!(format, Format::MxIntCuda { .. }), "{format} [{rows}, {cols}]");
                 continue;
-            };
-            let qmax = match format {
-                Format::Int { bits, .. } | Format::MxInt { bits } => (1 << (bits - 1)) - 1,
-                Format::MxIntCuda { .. } => 127,
-                _ => 5,
             };
             let (y, codes) = (packed.decode(), integer_codes(&packed));
             for (i, &w) in w.iter().enumerate() {
@@ -157,7 +156,7 @@ fn words_of_small_matrices() {
     );
     let packed = int(3).encode(&[3.0, -3.0, 0.0, 1.0], 2, 2).unwrap();
     assert_eq!(packed.codes, [0b101_011, 0b001_000]);
-    let format = Format::Base11 { layout: Base11Layout::Two7, group: 32 };
+    let format = Format::Radix { base: 11, digits: 2, bits: 7, group: 32 };
     let packed = format.encode(&[5.0, -5.0, 1.0], 1, 3).unwrap();
     assert_eq!((packed.codes, packed.scales), (vec![10 | (6 << 7)], vec![0x3c00]));
     // Rows of one scale byte each share a word of scales.
@@ -204,13 +203,19 @@ fn bits_per_weight_as_stored() {
 fn slices_equal_the_encoded_rows() {
     for mut format in Format::catalog() {
         for (rows, cols) in [(13, 7), (12, 33), (9, 96), (8, 160), (16, 401)] {
-            if let Format::MxIntCuda { group } = &mut format {
-                *group = if cols % 16 == 0 { 16 } else { cols as u32 };
+            let fitting = if cols % 16 == 0 { 16 } else { cols as u32 };
+            match &mut format {
+                Format::MxIntCuda { group } => *group = fitting,
+                Format::Element { block: Block::Flat(group), .. } => *group = fitting,
+                _ => {}
             }
             let w = weights(rows, cols);
-            let packed = format.encode(&w, rows, cols).unwrap();
+            let Ok(packed) = format.encode(&w, rows, cols) else {
+                assert!(matches!(format, Format::Ggml(_)), "{format} [{rows}, {cols}]");
+                continue;
+            };
             let y = packed.decode();
-            let step = format.row_alignment(cols);
+            let step = format.row_alignment(rows, cols);
             for begin in (0..rows).step_by(step) {
                 for end in begin + 1..=rows {
                     let slice = packed.slice_rows(begin..end);
@@ -222,10 +227,18 @@ fn slices_equal_the_encoded_rows() {
                         cols,
                         slice.codes.clone(),
                         slice.scales.clone(),
+                        slice.exceptions.clone(),
                     );
                     assert_eq!(again.unwrap(), slice, "{what}");
                     // Encoding the rows alone gives the same words, unless the scale spans the matrix.
-                    if !matches!(format, Format::Int { scope: Scope::Tensor, .. }) {
+                    let spans = match format {
+                        Format::Int { scope, .. } | Format::BinaryMean { scope } => scope == Scope::Tensor,
+                        Format::TorchDynamic | Format::NvFp4 => true,
+                        // A block of zeros has the scale of some other block.
+                        Format::Element { element, .. } => element.scale_bits() > 0,
+                        _ => false,
+                    };
+                    if !spans {
                         let alone = format.encode(&w[begin * cols..end * cols], end - begin, cols).unwrap();
                         assert_eq!(slice, alone, "{what}");
                     }
@@ -237,7 +250,7 @@ fn slices_equal_the_encoded_rows() {
 
 #[test]
 fn alignment_is_the_smallest() {
-    let alignment = |format: &str, cols| format.parse::<Format>().unwrap().row_alignment(cols);
+    let alignment = |format: &str, cols| format.parse::<Format>().unwrap().row_alignment(320, cols);
     assert_eq!(alignment("int4", 5), 1);
     assert_eq!(alignment("int4(group=128)", 128), 2);
     assert_eq!(alignment("int4(group=128)", 256), 1);
@@ -259,10 +272,14 @@ fn bad_matrices_are_refused() {
         }
         for (rows, cols) in [(usize::MAX, 2), (1 << 40, 1 << 40), (1, usize::MAX), (1 << 30, 1 << 29)] {
             assert!(format.encode(&[1.0], rows, cols).is_err());
-            assert!(Packed::from_parts(format, rows, cols, vec![0], vec![]).is_err());
+            assert!(Packed::from_parts(format, rows, cols, vec![0], vec![], vec![]).is_err());
         }
         if let Format::MxIntCuda { .. } = format {
             assert!(message(format.encode(&[0.0; 17], 1, 17)).contains("group = 16"));
+            continue;
+        }
+        if matches!(format, Format::Ggml(_) | Format::Element { block: Block::Flat(_), .. }) {
+            assert!(message(format.encode(&[0.0; 17], 1, 17)).contains("multiple of"), "{format}");
             continue;
         }
         let text = message(format.encode(&[0.0; 5], 2, 3));
@@ -274,7 +291,9 @@ fn bad_matrices_are_refused() {
         let packed = format.encode(&[1.0; 6], 2, 3).unwrap();
         let mut codes = packed.codes.clone();
         codes.push(0);
-        assert!(message(Packed::from_parts(format, 2, 3, codes, packed.scales)).contains("code words"));
+        assert!(
+            message(Packed::from_parts(format, 2, 3, codes, packed.scales, vec![])).contains("code words")
+        );
     }
     assert!(
         message(Format::F16.encode(&[1.0, 65536.0], 1, 2)).contains("weight 1 (row 0, column 1) is 6.5536e4")
@@ -288,14 +307,21 @@ fn bad_matrices_are_refused() {
 fn extreme_weights_keep_finite_scales() {
     let w = [f32::MAX, -f32::MAX, f32::from_bits(1), 0.0, f32::MIN_POSITIVE];
     for format in Format::catalog() {
-        let (rows, cols) = if let Format::MxIntCuda { .. } = format { (16, 5) } else { (1, 5) };
+        let (rows, cols) = match format {
+            Format::MxIntCuda { .. } | Format::Element { block: Block::Flat(_), .. } => (32, 5),
+            Format::Ggml(_) => continue,
+            _ => (1, 5),
+        };
         let w = w.repeat(rows);
         match format {
             Format::F16 | Format::Bf16 => assert!(format.encode(&w, rows, cols).is_err()),
             // The reference programs overflow here, and these formats follow them.
-            Format::MxIntCuda { .. } | Format::Base11 { layout: Base11Layout::Nine32, .. } => {
+            Format::MxIntCuda { .. } | Format::Base11Nine32 { .. } => {
                 assert!(format.encode(&w, rows, cols).unwrap().scale_overflows() > 0, "{format}");
             }
+            Format::Element { .. } => {}
+            // 128 steps of max / 127.5.
+            Format::TorchDynamic => {}
             _ => {
                 // At f32::MAX itself, `q * (max / qmax)` can round to infinity.
                 let w: Vec<f32> = w.iter().map(|w| w.clamp(-3.4e38, 3.4e38)).collect();
@@ -316,15 +342,16 @@ fn activations_of_a_sequence_do_not_depend_on_the_batch() {
     let x = weights(rows, cols);
     let spans = [(0, 2), (0, 2), (2, 3), (3, 6), (3, 6), (3, 6)];
     for scope in [ActivationScope::Tensor, ActivationScope::Row] {
-        let format = ActivationFormat { bits: 8, scope };
-        let all = quantize_activations(&x, cols, &spans, format);
+        let format = ActivationFormat::Int { bits: 8, scope };
+        let all = quantize_activations(&x, cols, &spans, format).unwrap();
         for (begin, end) in [(0, 2), (2, 3), (3, 6)] {
             let alone = quantize_activations(
                 &x[begin * cols..end * cols],
                 cols,
                 &vec![(0, (end - begin) as u32); end - begin],
                 format,
-            );
+            )
+            .unwrap();
             assert_eq!(all.codes[begin * cols..end * cols], alone.codes);
             assert_eq!(all.scales[begin..end], alone.scales);
         }
@@ -346,7 +373,8 @@ fn activations_of_a_sequence_do_not_depend_on_the_batch() {
         &[0.0; 4],
         4,
         &[(0, 1)],
-        ActivationFormat { bits: 4, scope: ActivationScope::Row },
-    );
+        ActivationFormat::Int { bits: 4, scope: ActivationScope::Row },
+    )
+    .unwrap();
     assert_eq!((zero.codes, zero.scales), (vec![0; 4], vec![1.0]));
 }

@@ -1,9 +1,7 @@
 //! Formats and layers of other programs: mase-cuda, the QLinear notebook, the base-11 module, torch, pruning.
 
 use anybit::format::upstream::{self, Operands};
-use anybit::format::{
-    ActivationFormat, ActivationScope, Base11Layout, Format, Packed, Scope, mxint, quantize_activations,
-};
+use anybit::format::{ActivationFormat, ActivationScope, Format, Packed, Scope, mxint, quantize_activations};
 use anybit::reference::linear_quantized;
 use half::f16;
 
@@ -114,7 +112,7 @@ pub(crate) fn base11(case: &Case<'_>) {
     });
     case.assert_integers("indices_u8", &digits.collect::<Vec<u8>>());
     // The format keeps what upstream drops, and has the same words for the rest.
-    let format = Format::Base11 { layout: Base11Layout::Nine32, group };
+    let format = Format::Base11Nine32 { group };
     let whole = format.encode(&weight.floats(), rows, cols).unwrap().decode();
     let kept: Vec<f32> = whole.chunks(cols).flat_map(|row| row[..packed.cols].to_vec()).collect();
     assert_same(&kept, &packed.decode(), case.id());
@@ -131,8 +129,8 @@ fn base11_pack(case: &Case<'_>) {
         .collect();
     // One group of minimum 0 and range 10: every value decodes to its digit, up to rounding.
     let field = u32::from(f16::from_f32(10.0).to_bits()) << 16;
-    let format = Format::Base11 { layout: Base11Layout::Nine32, group: 45 };
-    let packed = Packed::from_parts(format, 1, 45, words.clone(), vec![field]).unwrap();
+    let format = Format::Base11Nine32 { group: 45 };
+    let packed = Packed::from_parts(format, 1, 45, words.clone(), vec![field], vec![]).unwrap();
     let decoded: Vec<f32> = packed.decode().iter().map(|y| y.round()).collect();
     assert_eq!(decoded, digits);
     assert_eq!(format.encode(&digits, 1, 45).unwrap().codes, words);
@@ -160,8 +158,8 @@ pub(crate) fn qlinear_tensor(case: &Case<'_>) {
     assert_same(&packed.decode(), &want, case.id());
     // One sequence of activations is quantized by the same rule.
     let spans = vec![(0, rows as u32); rows];
-    let activation = ActivationFormat { bits, scope: ActivationScope::Tensor };
-    let x = quantize_activations(&w, cols, &spans, activation);
+    let activation = ActivationFormat::Int { bits, scope: ActivationScope::Tensor };
+    let x = quantize_activations(&w, cols, &spans, activation).unwrap();
     assert_eq!((x.codes, x.scales), (codes, vec![scale; rows]), "{}", case.id());
 }
 
@@ -170,7 +168,7 @@ pub(crate) fn qlinear_layer(case: &Case<'_>) {
     let (rows, cols) = weight.rows_cols();
     let format = Format::Int { bits: case.int("weight_bitwidth"), scope: Scope::Tensor };
     let packed = format.encode(&weight.floats(), rows, cols).unwrap();
-    let activation = ActivationFormat { bits: case.int("act_bitwidth"), scope: ActivationScope::Tensor };
+    let activation = ActivationFormat::Int { bits: case.int("act_bitwidth"), scope: ActivationScope::Tensor };
     let tokens = x.shape[0];
     let spans = vec![(0, tokens as u32); tokens];
     let y = linear_quantized(&x.floats(), &spans, activation, &packed, Some(&bias)).unwrap();

@@ -2,8 +2,7 @@
 
 use anybit::format::{ActivationFormat, ActivationScope, Format, QuantizedActivations, quantize_activations};
 use anybit::reference::{
-    IntegerMatrix, integer_accumulators, linear, linear_integer, linear_quantized,
-    nmse,
+    IntegerMatrix, integer_accumulators, linear, linear_integer, linear_quantized, nmse,
 };
 
 use super::noise;
@@ -33,7 +32,8 @@ fn integer_linear_is_the_product_of_the_decoded_operands() {
                 assert_ne!(cols, 256, "every format suits 256 columns");
                 continue;
             };
-            let q = quantize_activations(&x, cols, &vec![(0, tokens as u32); tokens], tensor_scope(8)).expect("int");
+            let q = quantize_activations(&x, cols, &vec![(0, tokens as u32); tokens], tensor_scope(8))
+                .expect("int");
             let got = linear_integer(&q, &w, Some(&bias)).expect("integer");
             let want = linear(&q.values(cols), tokens, &w.decode(), cols, Some(&bias));
             let error = nmse(&got, &want);

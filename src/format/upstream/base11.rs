@@ -2,7 +2,7 @@
 
 use super::layer::{Operands, Output};
 use crate::error::{Result, invalid};
-use crate::format::{Base11Layout, Format, Packed};
+use crate::format::{Format, Packed};
 
 /// `Base11Quantizer.quantize`: the complete groups of `group` inputs of each row of `weight` `[rows, cols]`. The inputs
 /// after the last complete group are dropped, so the result is `[rows, cols / group * group]`.
@@ -11,7 +11,7 @@ use crate::format::{Base11Layout, Format, Packed};
 /// [`Error::Invalid`](crate::Error::Invalid) when a row has no complete group, and as [`Format::encode`].
 pub fn base11_quantize(weight: &[f32], rows: usize, cols: usize, group: u32) -> Result<Packed> {
     let size = group as usize;
-    let format = Format::Base11 { layout: Base11Layout::Nine32, group };
+    let format = Format::Base11Nine32 { group };
     format.check()?;
     if cols < size {
         invalid!("weight [{rows}, {cols}]: rows of {cols} hold no group of {group}; choose a smaller group");
