@@ -300,6 +300,9 @@ impl Element {
     /// The code of `quantize(x)`, and where that is no value of the format, of a near one: 0, or the smallest
     /// magnitude where the format has no 0. Codes of a NaN block are 0.
     pub fn encode(self, x: f32, scale_code: u8) -> u32 {
+        if let Self::ResidualSign { levels } = self {
+            return sign::residual_code(x, levels.into());
+        }
         let y = self.quantize(x, scale_code);
         let code = self.code(y, scale_code).or_else(|| self.code(0.0, scale_code));
         // Code 0 is the smallest positive power in the logarithmic formats.
@@ -352,7 +355,8 @@ impl Element {
         } else {
             return match self.coding() {
                 Coding::Fixed(Fixed { signed: false, .. }) => (unit(u32::MAX), unit(1)),
-                Coding::Power { .. } => (unit(magnitude_mask), unit(0)),
+                // Powers beyond f64 are those at its ends.
+                Coding::Power { .. } => (unit(magnitude_mask).min(exp2(1023)), unit(0).max(exp2(-1074))),
                 _ => (unit(magnitude_mask), unit(1)),
             };
         };

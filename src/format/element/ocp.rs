@@ -42,7 +42,8 @@ pub enum OcpRounding {
 pub enum OcpScale {
     /// `X = floor(log2 max) - emax`, the OCP conversion; the top of the last binade is clipped.
     Floor,
-    /// `X = ceil(log2(max / largest element))` (RCEIL): nothing is clipped.
+    /// `X = ceil(log2(max / largest element))` (RCEIL): nothing is clipped, but for the integers with a maximum above
+    /// their largest element times 2^127.
     Ceil,
 }
 
