@@ -35,8 +35,8 @@ fn walk(x: f32, levels: u32) -> (u32, f32) {
     (code, sum)
 }
 
-/// A code is the signs in order, 1 for minus, below a leading one; a sum that ended early has fewer. Code 0 is 0
-/// too.
+/// A code is the signs in order, 1 for minus, below a leading one; a sum that ended early has fewer. Code 0
+/// is 0 too.
 pub(super) fn unit(code: u32, levels: u32) -> f64 {
     let signs = code.checked_ilog2().unwrap_or(0);
     let mut sum = 0.0f32;
