@@ -157,8 +157,8 @@ impl<'a> Case<'a> {
         self.value["outputs"].get(name).is_some()
     }
 
-    /// Bit-exact, with NaN == NaN and -0 == +0, except exactly the elements where the original's f32 logarithm
-    /// rounds an exponent up or down: those differ, all of them, and no others.
+    /// Bit-exact, with NaN == NaN and -0 == +0, except exactly the elements where the original's f32
+    /// logarithm rounds an exponent up or down: those differ, all of them, and no others.
     pub(crate) fn assert_floats(&self, name: &str, got: &[f32]) {
         let want = self.output(name).floats();
         assert_eq!(got.len(), want.len(), "{} {name}: length", self.id());

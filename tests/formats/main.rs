@@ -9,6 +9,7 @@ mod microscaling;
 mod packed;
 mod programs;
 mod spec;
+mod upstream;
 
 use anybit::format::{Format, Packed, Scope};
 

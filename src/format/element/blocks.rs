@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::Element;
 
-/// A row-major matrix `[rows, cols]` cut into tiles; tiles at the right and the bottom may be smaller. Tiles are
-/// numbered row by row.
+/// A row-major matrix `[rows, cols]` cut into tiles; tiles at the right and the bottom may be smaller. Tiles
+/// are numbered row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blocks {
     /// Rows of the matrix.
@@ -63,14 +63,15 @@ pub(crate) fn max_or_nan(a: f32, b: f32) -> f32 {
 }
 
 impl Element {
-    /// Whether blocks of zeros take the smallest non-zero maximum of the tensor, as in the block formats of MASE.
+    /// Whether blocks of zeros take the smallest non-zero maximum of the tensor, as in the block formats of
+    /// MASE.
     fn shares_maxima(self) -> bool {
         matches!(self, Self::BlockFp { .. } | Self::BlockMinifloat { .. } | Self::BlockLog { .. })
     }
 }
 
-/// Puts the smallest non-zero maximum in the place of zeros; ones where all are zero. This couples every block of
-/// zeros to the whole tensor, but shows only where a format has no zero, or in NaNs, which spread.
+/// Puts the smallest non-zero maximum in the place of zeros; ones where all are zero. This couples every
+/// block of zeros to the whole tensor, but shows only where a format has no zero, or in NaNs, which spread.
 pub(crate) fn replace_zero_maxima(maxima: &mut [f32]) {
     let smallest = maxima.iter().copied().filter(|&max| max != 0.0).reduce(|a, b| {
         // NaN counts as non-zero and wins.
@@ -81,8 +82,8 @@ pub(crate) fn replace_zero_maxima(maxima: &mut [f32]) {
 }
 
 /// Scale code of every tile `[tile_rows, tile_cols]` of the matrix `x` `[rows, cols]`, tiles row by row, in
-/// parallel. Tiles of zeros follow the rule of the format: the smallest non-zero maximum of the matrix in the block formats
-/// of MASE, else [`Element::scale_code`] of 0.
+/// parallel. Tiles of zeros follow the rule of the format: the smallest non-zero maximum of the matrix in the
+/// block formats of MASE, else [`Element::scale_code`] of 0.
 ///
 /// # Panics
 /// When `x` is not `rows * cols` long or a tile is empty.

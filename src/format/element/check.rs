@@ -18,8 +18,8 @@ impl Element {
         };
         let width = |got: u8, low: u8, high: u8| within("width", got.into(), low.into(), high.into());
         let exponent_width = |got: u8| within("exponent_width", got.into(), 1, 8);
-        // The smallest magnitude is within f32, also times 2 * 255 as crossed clamp bounds have it, and the largest
-        // power of two is: beyond, the originals make 0 NaN.
+        // The smallest magnitude is within f32, also times 2 * 255 as crossed clamp bounds have it, and the
+        // largest power of two is: beyond, the originals make 0 NaN.
         let bias = |got: i32, bits: u32| within("exponent_bias", got, -118, (1 << bits) + 148);
         let bias_width = |got: u8| within("exponent_bias_width", got.into(), 1, 8);
         match self {

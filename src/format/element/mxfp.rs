@@ -3,8 +3,8 @@
 use super::default_bias;
 use super::number::{exp2_f32, floor_log2};
 
-/// Code `X + 127`, `X = floor(log2 max) - (2^E - 1 - bias)`; 0 where f32 flushes the maximum to zero, 255 (NaN)
-/// where it is not finite.
+/// Code `X + 127`, `X = floor(log2 max) - (2^E - 1 - bias)`; 0 where f32 flushes the maximum to zero, 255
+/// (NaN) where it is not finite.
 pub(super) fn scale(max: f32, exponent_width: u8) -> u8 {
     if max < f32::MIN_POSITIVE {
         return 0;

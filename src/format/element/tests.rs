@@ -111,7 +111,7 @@ fn check_round_trip(element: Element, x: f32, scale: u8) {
         Some(code) => {
             assert!(u64::from(code) < 1 << element.bits(), "{}: code {code:#x}", what());
             assert_eq!(element.value(code, scale), y, "{}: code {code:#x}", what());
-            assert_eq!(element.encode(x, scale), code);
+            assert_eq!(element.value(element.encode(x, scale), scale), y, "{}: encode", what());
         }
         None => {
             let passed = near_zero_passes(element) && x.abs() <= 1e-8 && y == x && x != 0.0;

@@ -4,8 +4,8 @@ use super::layer::{Operands, Output};
 use crate::error::{Result, invalid};
 use crate::format::{Format, Packed};
 
-/// `Base11Quantizer.quantize`: the complete groups of `group` inputs of each row of `weight` `[rows, cols]`. The inputs
-/// after the last complete group are dropped, so the result is `[rows, cols / group * group]`.
+/// `Base11Quantizer.quantize`: the complete groups of `group` inputs of each row of `weight` `[rows, cols]`.
+/// The inputs after the last complete group are dropped, so the result is `[rows, cols / group * group]`.
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::Error::Invalid) when a row has no complete group, and as [`Format::encode`].
@@ -30,8 +30,8 @@ pub fn base11_quantize(weight: &[f32], rows: usize, cols: usize, group: u32) -> 
 /// `Linear11Bit.forward`: `x W^T + bias` with `weight` through [`base11_quantize`].
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) as [`base11_quantize`], and when the inputs are no multiple of the group: the
-/// quantized weight has fewer columns then, and upstream fails in the product.
+/// [`Error::Invalid`](crate::Error::Invalid) as [`base11_quantize`], and when the inputs are no multiple of
+/// the group: the quantized weight has fewer columns then, and upstream fails in the product.
 pub fn base11_linear(operands: &Operands<'_>, group: u32) -> Result<Output> {
     let (rows, cols) = operands.check()?;
     let packed = base11_quantize(operands.weight, rows, cols, group)?;

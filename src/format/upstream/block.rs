@@ -6,18 +6,20 @@ use super::check_shape;
 use crate::error::{Result, invalid};
 use crate::format::element::{Blocks, Element, replace_zero_maxima};
 
-/// `block_fp_quantizer`, `block_minifloat_quantizer` and `block_log_quantizer`: a scale per block of `block_size`.
+/// `block_fp_quantizer`, `block_minifloat_quantizer` and `block_log_quantizer`: a scale per block of
+/// `block_size`.
 ///
-/// `block_size` is right-aligned with the shape: a missing leading dimension and -1 mean the whole dimension, and what is
-/// longer than the dimension is cut to it. So `[16]` on a weight `[O, I]` is blocks of `O x 16`: one exponent for
-/// all output rows; a group of a row is `[1, 16]`. `skip_first_dim` makes the first dimension of a block 1, as for
-/// activations: `[16]` on `[B, T, C]` is blocks of `T x 16` per batch element, shared by its tokens.
+/// `block_size` is right-aligned with the shape: a missing leading dimension and -1 mean the whole dimension,
+/// and what is longer than the dimension is cut to it. So `[16]` on a weight `[O, I]` is blocks of `O x 16`:
+/// one exponent for all output rows; a group of a row is `[1, 16]`. `skip_first_dim` makes the first
+/// dimension of a block 1, as for activations: `[16]` on `[B, T, C]` is blocks of `T x 16` per batch element,
+/// shared by its tokens.
 ///
 /// NaN and infinity spread over their blocks as far as the format lets them.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) for parameters out of range, a format that has no scale, and the shapes
-/// that MASE refuses: a vector with `skip_first_dim`, three dimensions without it, more than three.
+/// [`Error::Invalid`](crate::Error::Invalid) for parameters out of range, a format that has no scale, and the
+/// shapes that MASE refuses: a vector with `skip_first_dim`, three dimensions without it, more than three.
 pub fn block(
     element: Element,
     x: &[f32],

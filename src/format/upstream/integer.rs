@@ -7,10 +7,12 @@ use crate::error::{Result, invalid};
 use crate::format::element::{Element, max_or_nan};
 
 /// `integer_quantizer`, `integer_floor_quantizer`, `minifloat_denorm_quantizer`, `minifloat_ieee_quantizer`,
-/// `log_quantizer` and the bipolar `binary_quantizer` of MASE: [`Element::quantize`] of every value, in parallel.
+/// `log_quantizer` and the bipolar `binary_quantizer` of MASE: [`Element::quantize`] of every value, in
+/// parallel.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) for parameters out of range and for formats with a scale per block.
+/// [`Error::Invalid`](crate::Error::Invalid) for parameters out of range and for formats with a scale per
+/// block.
 pub fn elementwise(element: Element, x: &[f32]) -> Result<Vec<f32>> {
     element.check()?;
     if element.scale_bits() != 0 {
@@ -20,8 +22,8 @@ pub fn elementwise(element: Element, x: &[f32]) -> Result<Vec<f32>> {
 }
 
 /// `scale_integer_quantizer`: per row of the last dimension `s = 1 / (max|x| + 1e-9) * 2^(w-1)` and
-/// `y = clamp(rne(x * s), -2^(w-1), 2^(w-1) - 1) / s`, so that the positive maximum saturates by one step; unsigned
-/// `2^w` and `0..=2^w - 1`.
+/// `y = clamp(rne(x * s), -2^(w-1), 2^(w-1) - 1) / s`, so that the positive maximum saturates by one step;
+/// unsigned `2^w` and `0..=2^w - 1`.
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::Error::Invalid) for a width outside 1..=32 and a shape that does not fit.

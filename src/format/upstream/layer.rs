@@ -115,8 +115,8 @@ pub enum Quantizer {
         scaled: bool,
     },
     /// The sum of the [`residual_sign`] levels with means `(L - l) / (L (L + 1) / 2)`. A single level is not
-    /// stacked there, and its sum indexes the tensor itself: three dimensions become the first batch element, two
-    /// raise.
+    /// stacked there, and its sum indexes the tensor itself: three dimensions become the first batch element,
+    /// two raise.
     ResidualSign {
         /// 1, 2 or 3.
         levels: u8,
@@ -167,8 +167,8 @@ fn residual_sum(x: &[f32], shape: &[usize], levels: u8) -> Result<Output> {
     Ok(Output { y, shape: shape.to_vec() })
 }
 
-/// A linear layer of MASE as the quantizers of its operands; [`Layer::from_config`] makes one from the name and
-/// the configuration that MASE takes.
+/// A linear layer of MASE as the quantizers of its operands; [`Layer::from_config`] makes one from the name
+/// and the configuration that MASE takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
     /// Of `x`.

@@ -129,8 +129,8 @@ impl Config<'_> {
         Ok(Quantizer::Binary { bipolar: self.flag(&format!("{name}_bipolar"), None)? })
     }
 
-    /// The MX layers quantize the weight always, the others where they are configured; `gptq` leaves weight and bias
-    /// alone.
+    /// The MX layers quantize the weight always, the others where they are configured; `gptq` leaves weight
+    /// and bias alone.
     fn mx(&self, name: &str, block_dim: i32, fp: bool) -> Result<Quantizer> {
         let weights = name != "data_in";
         let block_size = format!("{name}_block_size");
@@ -155,13 +155,14 @@ impl Config<'_> {
 }
 
 impl Layer {
-    /// The layer `LinearInteger`, `LinearMinifloatDenorm`, `LinearMinifloatIEEE`, `LinearLog`, `LinearBlockFP`,
-    /// `LinearBlockMinifloat`, `LinearBlockLog`, `LinearBinary`, `LinearBinaryScaling`, `LinearBinaryResidualSign`,
-    /// `LinearTernary`, `LinearMXInt` or `LinearMXFP` with the keys of its MASE configuration (`data_in_width`, …).
+    /// The layer `LinearInteger`, `LinearMinifloatDenorm`, `LinearMinifloatIEEE`, `LinearLog`,
+    /// `LinearBlockFP`, `LinearBlockMinifloat`, `LinearBlockLog`, `LinearBinary`, `LinearBinaryScaling`,
+    /// `LinearBinaryResidualSign`, `LinearTernary`, `LinearMXInt` or `LinearMXFP` with the keys of its MASE
+    /// configuration (`data_in_width`, …).
     ///
     /// Quirks: [`Quantizer::Binary`] of `LinearBinaryScaling` covers weight, x *and* bias without any scale;
-    /// without `binary_training` the binary layers only clamp the weight. The MX layers of MASE quantize their
-    /// weight when a state is loaded; here they always do.
+    /// without `binary_training` the binary layers only clamp the weight. The MX layers of MASE quantize
+    /// their weight when a state is loaded; here they always do.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown layer and for keys that are missing or out of range.

@@ -15,10 +15,10 @@ pub struct MaseCudaMxInt8 {
     pub y: Vec<f32>,
 }
 
-/// `quantize1d_simulated`, then `dequantize1d_simulated`: values to bf16, magnitudes below 2^-126 to 0, then groups of the
-/// flattened tensor with the scale code `S` = largest biased exponent and
-/// `q = ±clamp(rne(|x| / 2^(S - 127) * 64), 0, 127)`. A group that is not finite has codes of 0 and is NaN. On finite
-/// values this is the format `mxint_cuda`.
+/// `quantize1d_simulated`, then `dequantize1d_simulated`: values to bf16, magnitudes below 2^-126 to 0, then
+/// groups of the flattened tensor with the scale code `S` = largest biased exponent and
+/// `q = ±clamp(rne(|x| / 2^(S - 127) * 64), 0, 127)`. A group that is not finite has codes of 0 and is NaN.
+/// On finite values this is the format `mxint_cuda`.
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::Error::Invalid) when `group` does not divide the number of values.

@@ -1,16 +1,17 @@
 //! Whole-tensor quantizers of other programs, bit for bit, quirks included.
 //!
-//! Here are the programs that numbers in papers, notebooks and course material come from, so that results can be
-//! compared; what to use for a model is in [`Format`](super::Format). Every function takes a row-major f32 tensor
-//! with its shape, and returns what the original returns. Where the original raises an exception, there is an
-//! error that says why. The one difference: exponents come from the bits of a float and are exact, where the
-//! originals take `log2` in f32 (see [`element`](super::element)). `tests/golden` holds outputs of the originals.
+//! Here are the programs that numbers in papers, notebooks and course material come from, so that results can
+//! be compared; what to use for a model is in [`Format`](super::Format). Every function takes a row-major f32
+//! tensor with its shape, and returns what the original returns. Where the original raises an exception,
+//! there is an error that says why. The one difference: exponents come from the bits of a float and are
+//! exact, where the originals take `log2` in f32 (see [`element`](super::element)). `tests/golden` holds
+//! outputs of the originals.
 //!
 //! | functions | program |
 //! |---|---|
 //! | [`elementwise`], [`binary`], [`ternary`], [`residual_sign`], [`scale_integer`], [`block()`], [`mxint()`], [`mxfp()`], [`mxint_hardware`], [`prune_l1`], [`prune_global_l1`], [`Layer`] | `chop` of [DeepWok/mase](https://github.com/DeepWok/mase) at `6ff398cf` |
 //! | [`microxcaling`], [`ocp_codes`] | [microsoft/microxcaling](https://github.com/microsoft/microxcaling) at `7bc41952`, `_quantize_mx` |
-//! | [`nvfp4`] | NVIDIA's two-level FP4 recipe |
+//! | [`nvfp4()`] | NVIDIA's two-level FP4 recipe |
 //! | [`mase_cuda_mxint8`] | [DeepWok/mase-cuda](https://github.com/DeepWok/mase-cuda) at `422ea09b`, simulated kernels |
 //! | [`dynamic_int8`] | `torch.ao.quantization.quantize_dynamic(nn.Linear, qint8)`, fbgemm, torch 2.4 |
 //! | [`base11_quantize`], [`base11_linear`] | `Base11Quantizer` and `Linear11Bit` of a 3.5-bit quantization module |

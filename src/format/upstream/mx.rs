@@ -64,8 +64,8 @@ pub struct MxFp {
 }
 
 /// `mxfp_quantizer`: [`Element::MaseMxFp`] in groups of `block_size` along `block_dim`, cut as in
-/// [`mxint`](super::mxint()). In a group that is not finite the scale is infinite, and what was infinite or NaN becomes
-/// infinity, the rest NaN.
+/// [`mxint`](super::mxint()). In a group that is not finite the scale is infinite, and what was infinite or
+/// NaN becomes infinity, the rest NaN.
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::Error::Invalid) as [`mxint`](super::mxint()).
@@ -96,11 +96,12 @@ pub fn mxfp(
     Ok(MxFp { y: groups.put_back(&y), elements, scales })
 }
 
-/// `mxint_hardware`: [`Element::MxIntHardware`] in tiles `parallelism` of the last two dimensions, which it must
-/// divide; a vector is one row.
+/// `mxint_hardware`: [`Element::MxIntHardware`] in tiles `parallelism` of the last two dimensions, which it
+/// must divide; a vector is one row.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) for parameters out of range, and when a tile does not divide the tensor.
+/// [`Error::Invalid`](crate::Error::Invalid) for parameters out of range, and when a tile does not divide the
+/// tensor.
 pub fn mxint_hardware(
     x: &[f32],
     shape: &[usize],

@@ -16,14 +16,14 @@ pub struct MxInt {
     pub scales: Vec<u8>,
 }
 
-/// `mxint_quantizer`: [`Element::MxInt`] in groups of `block_size` along `block_dim`, which is moved last; groups run
-/// over the flattened result and may straddle its rows. `quantile_search` replaces the maximum of a group by
-/// that quantile of its magnitudes, of eleven from 1 to 0.5, which has the least squared error; as upstream
-/// does, it compares with the values *before* `block_dim` is moved.
+/// `mxint_quantizer`: [`Element::MxInt`] in groups of `block_size` along `block_dim`, which is moved last;
+/// groups run over the flattened result and may straddle its rows. `quantile_search` replaces the maximum of
+/// a group by that quantile of its magnitudes, of eleven from 1 to 0.5, which has the least squared error; as
+/// upstream does, it compares with the values *before* `block_dim` is moved.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) for a width outside 2..=16, a shape that does not fit, a dimension out of
-/// range, and when the number of values is no multiple of `block_size`.
+/// [`Error::Invalid`](crate::Error::Invalid) for a width outside 2..=16, a shape that does not fit, a
+/// dimension out of range, and when the number of values is no multiple of `block_size`.
 pub fn mxint(
     x: &[f32],
     shape: &[usize],

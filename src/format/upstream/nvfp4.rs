@@ -18,12 +18,12 @@ pub struct Nvfp4 {
 }
 
 /// NVFP4 in blocks of `block_size` (16) along the last dimension. With `two_level` the tensor scale is
-/// `t = max|x| / (448 * 6)`, else 1; a block has `s = E4M3(max|x| / 6 / t)`, an element `E2M1(x / (t * s))`, both
-/// nearest even and saturating. A block whose scale is 0 is all 0, and so is a tensor of zeros.
+/// `t = max|x| / (448 * 6)`, else 1; a block has `s = E4M3(max|x| / 6 / t)`, an element `E2M1(x / (t * s))`,
+/// both nearest even and saturating. A block whose scale is 0 is all 0, and so is a tensor of zeros.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) for a shape that does not fit, a `block_size` of 0, and values that are not
-/// finite; the message names the index.
+/// [`Error::Invalid`](crate::Error::Invalid) for a shape that does not fit, a `block_size` of 0, and values
+/// that are not finite; the message names the index.
 pub fn nvfp4(x: &[f32], shape: &[usize], block_size: usize, two_level: bool) -> Result<Nvfp4> {
     let cols = check_shape(x, shape)?;
     if block_size == 0 {

@@ -20,11 +20,11 @@ fn check_blocks(x: &[f32], shape: &[usize], block_size: usize) -> Result<usize> 
     Ok(cols)
 }
 
-/// `_quantize_mx` with `scale_bits = 8`, `axes = -1`, `shared_exp_method = "max"`: blocks of `block_size` along
-/// the last dimension, the last one padded with zeros. A block with infinity or NaN is NaN.
+/// `_quantize_mx` with `scale_bits = 8`, `axes = -1`, `shared_exp_method = "max"`: blocks of `block_size`
+/// along the last dimension, the last one padded with zeros. A block with infinity or NaN is NaN.
 ///
-/// It differs from [`Element::Ocp`] in one place: there a value is rounded by adding 0.5 in f32, which takes the
-/// largest f32 below half of the smallest step up to one step; so do `Even` and `AwayFromZero` here.
+/// It differs from [`Element::Ocp`] in one place: there a value is rounded by adding 0.5 in f32, which takes
+/// the largest f32 below half of the smallest step up to one step; so do `Even` and `AwayFromZero` here.
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::Error::Invalid) for a shape that does not fit and a `block_size` of 0.
@@ -62,13 +62,13 @@ pub struct OcpCodes {
     pub y: Vec<f32>,
 }
 
-/// The OCP conversion with its codes: blocks of `block_size` along the last dimension, floor scale, nearest even,
-/// saturating; a negative value that becomes 0 keeps its sign bit, and a block of zeros has the scale of the smallest
-/// normal f32.
+/// The OCP conversion with its codes: blocks of `block_size` along the last dimension, floor scale, nearest
+/// even, saturating; a negative value that becomes 0 keeps its sign bit, and a block of zeros has the scale
+/// of the smallest normal f32.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) for a shape that does not fit, a `block_size` of 0, and values that are not
-/// finite; the message names the index.
+/// [`Error::Invalid`](crate::Error::Invalid) for a shape that does not fit, a `block_size` of 0, and values
+/// that are not finite; the message names the index.
 pub fn ocp_codes(x: &[f32], shape: &[usize], element: OcpElement, block_size: usize) -> Result<OcpCodes> {
     let cols = check_blocks(x, shape, block_size)?;
     if let Some(index) = x.iter().position(|x| !x.is_finite()) {

@@ -3,8 +3,8 @@
 use super::statistics::quantile;
 use crate::error::{Result, invalid};
 
-/// `l1`: keeps what is larger in magnitude than the quantile `sparsity` of the magnitudes, strictly; a sparsity of 0
-/// therefore still prunes the minimum, and a constant tensor is pruned altogether.
+/// `l1`: keeps what is larger in magnitude than the quantile `sparsity` of the magnitudes, strictly; a
+/// sparsity of 0 therefore still prunes the minimum, and a constant tensor is pruned altogether.
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::Error::Invalid) for a sparsity outside 0..=1 and an empty tensor.
@@ -12,7 +12,8 @@ pub fn prune_l1(x: &[f32], sparsity: f32) -> Result<Vec<bool>> {
     prune_global_l1(x, &[x], sparsity)
 }
 
-/// `global_weight_l1`: as [`prune_l1`], with the quantile taken over the magnitudes of `all` tensors together.
+/// `global_weight_l1`: as [`prune_l1`], with the quantile taken over the magnitudes of `all` tensors
+/// together.
 ///
 /// # Errors
 /// As [`prune_l1`].

@@ -5,12 +5,12 @@ use super::{check_shape, elementwise};
 use crate::error::{Result, invalid};
 use crate::format::element::Element;
 
-/// `binary_quantizer` without `stochastic`. Bipolar: 1 where `x >= 0`, else -1. Otherwise the mean magnitude of
-/// the sample where `x > 0`, else 0, for four dimensions only.
+/// `binary_quantizer` without `stochastic`. Bipolar: 1 where `x >= 0`, else -1. Otherwise the mean magnitude
+/// of the sample where `x > 0`, else 0, for four dimensions only.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) for a shape that does not fit, and without `bipolar` for any number of
-/// dimensions but 4.
+/// [`Error::Invalid`](crate::Error::Invalid) for a shape that does not fit, and without `bipolar` for any
+/// number of dimensions but 4.
 pub fn binary(x: &[f32], shape: &[usize], bipolar: bool) -> Result<Vec<f32>> {
     check_shape(x, shape)?;
     if bipolar {
@@ -22,8 +22,9 @@ pub fn binary(x: &[f32], shape: &[usize], bipolar: bool) -> Result<Vec<f32>> {
     })
 }
 
-/// `ternary_quantizer`: `delta = 0.75 * mean|x|` of the sample (its threshold and statistics arguments are ignored
-/// there); -1, 0 or 1, `scaled` by the mean of the magnitudes above `delta`; for four dimensions only.
+/// `ternary_quantizer`: `delta = 0.75 * mean|x|` of the sample (its threshold and statistics arguments are
+/// ignored there); -1, 0 or 1, `scaled` by the mean of the magnitudes above `delta`; for four dimensions
+/// only.
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::Error::Invalid) for a shape that does not fit or has other than 4 dimensions.

@@ -5,8 +5,8 @@ const ROWS: usize = 4;
 /// One vector register per accumulator.
 type Accumulators = [[f32; LANES]; ROWS];
 
-/// `torch.sum` of contiguous f32 on a CPU with 256-bit vectors: eight lanes, four accumulators of each, partial
-/// sums over four levels (`aten/src/ATen/native/cpu/SumKernel.cpp`).
+/// `torch.sum` of contiguous f32 on a CPU with 256-bit vectors: eight lanes, four accumulators of each,
+/// partial sums over four levels (`aten/src/ATen/native/cpu/SumKernel.cpp`).
 pub(super) fn torch_sum(values: impl Iterator<Item = f32>) -> f32 {
     let values: Vec<f32> = values.collect();
     let (vectors, tail) = values.as_chunks::<LANES>();
@@ -44,7 +44,8 @@ fn cascade(blocks: &[Accumulators]) -> Accumulators {
     total
 }
 
-/// `torch.quantile(values, q)`, linear: the values between ranks are interpolated in f32. NaN if any value is.
+/// `torch.quantile(values, q)`, linear: the values between ranks are interpolated in f32. NaN if any value
+/// is.
 pub(super) fn quantile(values: &mut [f32], q: f32) -> f32 {
     if values.is_empty() || values.iter().any(|value| value.is_nan()) {
         return f32::NAN;
