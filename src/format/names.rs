@@ -20,6 +20,9 @@ const NF4_GROUP: u32 = 64;
 /// Block of MASE's block formats when none is given: 16 inputs of a row.
 const BLOCK: [i32; 2] = [1, 16];
 
+/// How many near names an error lists.
+const NEAR: usize = 7;
+
 /// Names without a number in them, in the order of lists.
 const NAMES: [&str; 35] = [
     "f32",
@@ -299,8 +302,8 @@ fn build(call: Call<'_>, more: &[&str]) -> Result<Format> {
             // Nobody misspells at length; the bound keeps hostile text cheap.
             let short: String = name.chars().take(32).collect::<String>().to_lowercase();
             let known = known_names(more);
-            let near = closest_names(&short, known.iter().map(String::as_str), known.len());
-            invalid!("unknown format `{name}`; known: {}", near.join(", "))
+            let near = closest_names(&short, known.iter().map(String::as_str), NEAR);
+            invalid!("unknown format `{name}`; near names: {} (`anybit formats` lists all)", near.join(", "))
         }
     }
 }

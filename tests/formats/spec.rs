@@ -70,10 +70,10 @@ fn specs_print_as_they_are_written() {
 #[test]
 fn spec_errors_say_what_got_and_want() {
     for (text, parts) in [
-        ("int44", &["unknown format `int44`", "known: int4"][..]),
+        ("int44", &["unknown format `int44`", "near names: int4"][..]),
         ("mxint5", &["unknown format", "mxint8, mxint6, mxint4"]),
-        ("BF16", &["unknown format `BF16`", "known: bf16"]),
-        ("qlinaer(bits=4)", &["unknown format", "known: qlinear"]),
+        ("BF16", &["unknown format `BF16`", "near names: bf16"]),
+        ("qlinaer(bits=4)", &["unknown format", "near names: qlinear"]),
         ("", &["no name"]),
         ("(group=32)", &["no name"]),
         ("int4(groups=32)", &["no parameter `groups`", "group, scale"]),
