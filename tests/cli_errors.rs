@@ -105,12 +105,12 @@ fn bad_requests_are_refused() {
     let quantize = |spec: &str, wanted: &[&str]| {
         place.fails(&["quantize", "--model", "in", "--format", spec, "--output", "x"], wanted);
     };
-    quantize("int9", &["int9", "int8", "mxint8"]);
+    quantize("int9", &["int9", "int8", "anybit formats"]);
     quantize("int4(group=33)", &["33", "multiple of 32"]);
     quantize("int4(size=32)", &["size", "group"]);
     quantize("base11(layout=9in32,group=0)", &["0", "65536"]);
     quantize("qlinear(bits=9)", &["9", "2 to 8"]);
-    quantize("int4@mxint8", &["mxint8"]);
+    quantize("int4@base11", &["mxint8"]);
     quantize("", &["--format"]);
     let qconfig = |text: &[u8], wanted: &[&str]| {
         std::fs::write(place.path("q.json"), text).unwrap();

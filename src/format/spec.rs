@@ -119,10 +119,14 @@ impl FromStr for Spec {
                 invalid!("`{}`: {weight} quantizes the activations already; remove `@...`", text.trim());
             }
             Some("f32") => spec.activation = None,
-            Some(text) => spec.activation = Some(text.parse()?),
+            Some(text) => {
+                let in_activation = |error| Error::Invalid(format!("activation `{text}`: {error}"));
+                spec.activation = Some(text.parse().map_err(in_activation)?);
+            }
         }
         if let Some(bias) = bias {
-            spec.bias = Some(bias.parse()?).filter(|format| *format != Format::F32);
+            let in_bias = |error| Error::Invalid(format!("bias `{bias}`: {error}"));
+            spec.bias = Some(bias.parse().map_err(in_bias)?).filter(|format| *format != Format::F32);
         }
         Ok(spec)
     }

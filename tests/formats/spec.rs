@@ -276,7 +276,7 @@ mod properties {
 
         #[test]
         fn any_words_decode(
-            format in any_format(), rows in 1usize..6, cols in 1usize..300, seed in any::<u64>(),
+            format in any_format(), rows in 1usize..6, cols in prop_oneof![1usize..300, Just(256)], seed in any::<u64>(),
         ) {
             let Ok(layout) = format.layout(rows, cols) else {
                 return Ok(());
