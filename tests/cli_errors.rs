@@ -110,7 +110,7 @@ fn bad_requests_are_refused() {
     quantize("int4(size=32)", &["size", "group"]);
     quantize("base11(layout=9in32,group=0)", &["0", "65536"]);
     quantize("qlinear(bits=9)", &["9", "2 to 8"]);
-    quantize("int4@base11", &["mxint8"]);
+    quantize("int4@base11", &["base11", "not defined for activations"]);
     quantize("", &["--format"]);
     let qconfig = |text: &[u8], wanted: &[&str]| {
         std::fs::write(place.path("q.json"), text).unwrap();

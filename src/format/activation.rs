@@ -65,7 +65,8 @@ impl FromStr for ActivationFormat {
                 }
             }
             other => invalid!(
-                "activation format `{other}`: not defined for activations; use intN, intN(scale=row), torch_dynamic,                  integer, minifloat_*, log, block_*, mxint*, mxfp*, binary or residual_sign"
+                "`{other}` is not defined for activations; use intN, intN(scale=row), torch_dynamic, \
+                 integer, minifloat_*, log, block_*, mxint*, mxfp*, binary or residual_sign"
             ),
         }
     }
@@ -140,7 +141,8 @@ impl ActivationFormat {
             && !cols.is_multiple_of(group as usize)
         {
             invalid!(
-                "activations of width {cols} in {self}: groups of {group} would cross tokens; choose a group that                  divides {cols}"
+                "activations of width {cols} in {self}: groups of {group} would cross tokens; choose a group that \
+                 divides {cols}"
             );
         }
         Ok(())

@@ -106,7 +106,7 @@ fn spec_errors_say_what_got_and_want() {
         ("qlinear(bits=9)", &["`9`", "2 to 8"]),
         ("qlinear(bits=4)@int8", &["remove `@"]),
         ("int4@", &["no name"]),
-        ("int4@base11", &["`base11`: not defined for activations"]),
+        ("int4@base11", &["`base11` is not defined for activations"]),
         ("int4@bias=", &["no name"]),
         ("int4@bias=int8@int8", &["stands last"]),
         ("integer(33,4)", &["integer", "33"]),
