@@ -50,6 +50,7 @@ mod rows;
 mod scheme;
 mod signs;
 mod spec;
+pub mod steps;
 pub mod upstream {
     use super::element::Element;
     pub fn scale_codes(element: Element, x: &[f32], rows: usize, cols: usize, tr: usize, tc: usize) -> Vec<u8> {

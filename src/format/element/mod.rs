@@ -38,6 +38,7 @@ use fixed::Fixed;
 use float::Float;
 
 pub use ocp::{OcpElement, OcpRounding, OcpScale};
+pub(crate) use sign::mean as residual_mean;
 
 /// An element format. See the [module](self) for the notation of the formulas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -360,4 +361,4 @@ impl Element {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
