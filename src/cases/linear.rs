@@ -3,10 +3,11 @@
 
 use super::data::values;
 use super::launch::Device;
-use super::matrix::{formats, variant_name};
+use super::matrix::{one_per_variant, variant_name};
 use super::product::{Product, serves};
 use super::{ONE_OP, Table, Tolerance};
-use crate::format::{Format, Packed, QuantizedActivations, Scope};
+use crate::format::element::Element;
+use crate::format::{Block, Format, Packed, QuantizedActivations, Scope};
 use crate::graph::Function;
 use crate::shader::{Contract, Epilogue, FormatVariant, Kernel};
 
@@ -50,13 +51,15 @@ fn products(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
         if !serves(kernel, m) {
             continue;
         }
-        for format in formats(rows, cols) {
+        for format in one_per_variant(rows, cols) {
             let another_partition = (2..=4).contains(&m) && serves(kernel, 1);
             let skip = match format {
                 Format::F32 | Format::Int { bits: 4, .. } => false,
                 // All other odd groups run the same code.
                 Format::Base11Nine32 { group: 1 | 5 } => true,
                 Format::MxIntCuda { .. } => another_partition,
+                // Their blocks fit no other width.
+                Format::Ggml(_) => another_partition,
                 _ => another_partition || cols == 512 && !stands_for_others(format),
             };
             if skip {
@@ -107,7 +110,7 @@ fn picked_by_engine(table: &mut Table, naive: bool) {
     if !serves(kernel, 1) {
         return;
     }
-    let formats = [Format::Int { bits: 4, scope: Scope::Group(32) }, Format::F16];
+    let formats = [Format::Int { bits: 4, scope: Scope::Group(32) }, Format::F16, wide()];
     for (m, rows, cols) in SHAPES {
         for format in formats {
             if kernel == Kernel::GemvI8 && !format.has_integer_codes() {
@@ -121,6 +124,36 @@ fn picked_by_engine(table: &mut Table, naive: bool) {
     }
 }
 
+/// Sixteen-bit fixed point, which runs from f32 storage.
+fn wide() -> Format {
+    let element = Element::Integer { width: 16, frac_width: 8, signed: true, floor: false };
+    Format::Element { element, block: Block::None }
+}
+
+/// Weights small enough for these formats to let them pass unquantized: every one of them is an exception.
+fn exceptions(table: &mut Table) {
+    let formats = [
+        Element::MinifloatIeee { width: 8, exponent_width: 4, exponent_bias: 7 },
+        Element::BlockFp { width: 8, exponent_width: 8, exponent_bias: 127 },
+    ];
+    for (m, rows, cols) in [(1, 13, 172), (5, 7, 37), (9, 70, 45)] {
+        if !serves(table.kernel, m) {
+            continue;
+        }
+        for element in formats {
+            let format = Format::Element { element, block: Block::dims(&[1, 16]) };
+            let product = Product { kernel: table.kernel, format, m, rows, cols, epilogue: Epilogue::Store };
+            let shape = format!("{}, all of them exceptions", product.shape());
+            table.add("exceptions", shape, Tolerance::Nmse(ONE_OP), move |gpu| {
+                let w: Vec<f32> = values(rows * cols, 5).iter().map(|v| v * 1e-9).collect();
+                let w = format.encode(&w, rows, cols)?;
+                debug_assert!(w.exceptions.len() > rows * cols / 2);
+                product.float_with(gpu, &w, &w)
+            });
+        }
+    }
+}
+
 /// The groups of one row overflow f16 and decode to NaN, as upstream; the other rows must not notice.
 fn overflowing_row(table: &mut Table) {
     let (kernel, m) = (table.kernel, if serves(table.kernel, 1) { 1 } else { 9 });
@@ -128,7 +161,7 @@ fn overflowing_row(table: &mut Table) {
         let format = Format::Base11Nine32 { group };
         let product = Product { kernel, format, m, rows: 7, cols: 37, epilogue: Epilogue::Store };
         let shape = format!("{}, one row overflows", product.shape());
-        table.add(variant_name(format, 37), shape, Tolerance::Nmse(ONE_OP), move |gpu| {
+        table.add(variant_name(format, 7, 37), shape, Tolerance::Nmse(ONE_OP), move |gpu| {
             let mut w = values(7 * 37, 3);
             w[3 * 37..4 * 37].iter_mut().for_each(|v| *v *= 1e6);
             let w = format.encode(&w, 7, 37)?;
@@ -142,20 +175,21 @@ pub(super) fn of_matrix(table: &mut Table, m: usize, device: &Packed, truth: &Pa
     let (format, rows, cols) = (device.format, device.rows, device.cols);
     let product = Product { kernel: table.kernel, format, m, rows, cols, epilogue: Epilogue::Store };
     let (device, truth) = (device.clone(), truth.clone());
-    table.add(variant_name(format, cols), product.shape(), Tolerance::Nmse(ONE_OP), move |gpu| {
+    table.add(variant_name(format, rows, cols), product.shape(), Tolerance::Nmse(ONE_OP), move |gpu| {
         product.float_with(gpu, &device, &truth)
     });
 }
 
 pub(super) fn float(table: &mut Table) {
     products(table, |table, product| {
-        let variant = variant_name(product.format, product.cols);
+        let variant = variant_name(product.format, product.rows, product.cols);
         let run = move |gpu: &Device| product.float(gpu);
         table.add(variant, product.shape(), Tolerance::Nmse(ONE_OP), run);
     });
     overflowing_row(table);
+    exceptions(table);
     with_epilogues(table, |table, product| {
-        let variant = format!("{} epilogues", variant_name(product.format, product.cols));
+        let variant = format!("{} epilogues", variant_name(product.format, product.rows, product.cols));
         table.add(variant, product.shape(), Tolerance::Nmse(ONE_OP), move |gpu| product.float(gpu));
     });
     picked_by_engine(table, false);
@@ -164,7 +198,7 @@ pub(super) fn float(table: &mut Table) {
 
 pub(super) fn integer(table: &mut Table) {
     products(table, |table, product| {
-        let variant = variant_name(product.format, product.cols);
+        let variant = variant_name(product.format, product.rows, product.cols);
         let row_scale = FormatVariant::of(product.format, product.rows, product.cols)
             .is_ok_and(FormatVariant::row_scale);
         if row_scale {
@@ -187,7 +221,7 @@ pub(super) fn integer(table: &mut Table) {
         }
     });
     with_epilogues(table, |table, product| {
-        let variant = format!("{} epilogues", variant_name(product.format, product.cols));
+        let variant = format!("{} epilogues", variant_name(product.format, product.rows, product.cols));
         table.add(variant, product.shape(), Tolerance::Nmse(ONE_OP), move |gpu| product.integer(gpu, 8));
     });
     picked_by_engine(table, false);

@@ -40,9 +40,8 @@ pub(super) fn one_per_variant(rows: usize, cols: usize) -> Vec<Format> {
 }
 
 /// What a row of the report is called; a group that straddles chunks of 32 is decoded by other code.
-pub(super) fn variant_name(format: Format, cols: usize) -> String {
-    // Two rows tell row groups from tiles, and straddle where groups do.
-    let Ok(variant) = FormatVariant::of(format, 2 * cols, cols) else { return format.to_string() };
+pub(super) fn variant_name(format: Format, rows: usize, cols: usize) -> String {
+    let Ok(variant) = FormatVariant::of(format, rows, cols) else { return format.to_string() };
     if variant.scale_per_element() { format!("{} straddling", variant.name()) } else { variant.name() }
 }
 
@@ -65,9 +64,14 @@ pub(super) fn dequantize(table: &mut Table) {
         [(5, 37), (1, 1), (3, 5), (7, 11), (11, 13), (13, 172), (7, 128), (64, 192), (2, 300), (5, 512)];
     for (rows, cols) in shapes {
         for format in formats(rows, cols) {
-            for (label, factor) in [("", 1.0), (" tiny", 2e-38), (" subnormal", 3e-41)] {
+            // Small weights meet other code in the decoders of scales, which does not depend on the shape.
+            let small = matches!(cols, 37 | 300 | 512);
+            for (label, factor) in [("", 1.0), (" tiny", 2e-38), (" subnormal", 3e-41), (" passing", 1e-9)] {
+                if factor != 1.0 && !small {
+                    continue;
+                }
                 let shape = format!("{format} [{rows}, {cols}]{label}");
-                table.add(variant_name(format, cols), shape, Tolerance::Exact, move |gpu| {
+                table.add(variant_name(format, rows, cols), shape, Tolerance::Exact, move |gpu| {
                     let w = packed(format, rows, cols, factor)?;
                     decode(gpu, &w, &w)
                 });
@@ -77,7 +81,7 @@ pub(super) fn dequantize(table: &mut Table) {
             }
             if format.has_integer_codes() {
                 let shape = format!("{format} [{rows}, {cols}] random codes");
-                table.add(variant_name(format, cols), shape, Tolerance::Exact, move |gpu| {
+                table.add(variant_name(format, rows, cols), shape, Tolerance::Exact, move |gpu| {
                     let w = random_codes(format, rows, cols)?;
                     decode(gpu, &w, &w)
                 });
@@ -90,7 +94,7 @@ pub(super) fn dequantize(table: &mut Table) {
 pub(super) fn of_matrix(table: &mut Table, device: &Packed, truth: &Packed) {
     let shape = format!("{} [{}, {}]", device.format, device.rows, device.cols);
     let (device, truth) = (device.clone(), truth.clone());
-    let variant = variant_name(device.format, device.cols);
+    let variant = variant_name(device.format, device.rows, device.cols);
     table.add(variant, shape, Tolerance::Exact, move |gpu| decode(gpu, &device, &truth));
 }
 
@@ -122,13 +126,13 @@ fn decode(gpu: &Device, packed: &Packed, truth: &Packed) -> Result<Outcome> {
 pub(super) fn embed(table: &mut Table) {
     let (rows, tokens) = (75, 9);
     for cols in [37, 172, 64, 512] {
-        for format in formats(rows, cols) {
+        for format in one_per_variant(rows, cols) {
             for (source, name) in [(0, "id"), (1, "position")] {
                 if source == 1 && cols != 37 {
                     continue;
                 }
                 let shape = format!("{format} [{rows}, {cols}] by {name}, {tokens} tokens");
-                table.add(variant_name(format, cols), shape, Tolerance::Exact, move |gpu| {
+                table.add(variant_name(format, rows, cols), shape, Tolerance::Exact, move |gpu| {
                     look_up(gpu, &packed(format, rows, cols, 1.0)?, source)
                 });
             }

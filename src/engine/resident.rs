@@ -142,8 +142,14 @@ impl DeviceMatrix {
             ("rows", part.rows as u32),
             ("cols", self.cols as u32),
             ("row_words", stride as u32),
+            ("groups_per_row", 0),
             ("group", 1),
             ("group_rows", 1),
+            ("offset", 0),
+            ("fraction", 0),
+            ("fixed", 0),
+            ("patches", 0),
+            ("patch_at", 0),
         ]
     }
 }

@@ -36,7 +36,7 @@ mod block;
 mod call;
 mod codebook;
 mod custom;
-mod digits;
+pub mod digits;
 pub mod element;
 mod encode;
 mod float;

@@ -29,8 +29,37 @@
 //! | `nvfp4` | 64 | 36 | [`E2M1_TABLE`] of 4 bits | 16 | unsigned E4M3 / 2 | 0 |
 //!
 //! [`GgmlType::decode`] equals ggml's dequantization (and that of its Python package `gguf`) bit for bit.
-//! [`GgmlType::encode`] is described in [`encode`](GgmlType::encode); [`GgmlType::to_streams`] and its
-//! neighbours move a matrix between ggml's blocks and the two streams of a packed matrix.
+//! [`GgmlType::encode`] gives the bytes of ggml's reference quantizers where these leave nothing to choose, and
+//! searches for scales elsewhere. [`GgmlType::to_streams`] and its neighbours move a matrix between ggml's blocks
+//! and the two streams of a packed matrix, without rounding:
+//!
+//! * Codes: fields of a few bits in the order of the weights, each row padded to words. Integer types have
+//!   two's-complement fields of `n` if `n` can be negative, table types the index. `tq1_0` has base-3 digits
+//!   `n + 1`, five in 8 bits ([`DigitLayout::TERNARY`](super::digits::DigitLayout::TERNARY)).
+//! * Scales: the bytes of all blocks that hold no codes, one block after another, padded to words at the end of
+//!   the matrix. They keep ggml's order within a block:
+//!
+//! | type | field | scale bytes of a block |
+//! |---|---|---|
+//! | `q4_0`, `iq4_nl` | 4 bits | f16 `d` |
+//! | `q4_1` | 4 bits, unsigned | f16 `d`, f16 `m` |
+//! | `q5_0` | 5 bits | f16 `d` |
+//! | `q5_1` | 5 bits, unsigned | f16 `d`, f16 `m` |
+//! | `q8_0` | 8 bits | f16 `d` |
+//! | `q2_k` | 2 bits, unsigned | 16 bytes (scale in the low nibble, minimum in the high), f16 `d`, f16 `dmin` |
+//! | `q3_k` | 3 bits | 12 bytes with 16 6-bit scales, f16 `d` |
+//! | `q4_k`, `q5_k` | 4 and 5 bits, unsigned | f16 `d`, f16 `dmin`, 12 bytes with 8 6-bit scales and minima |
+//! | `q6_k` | 6 bits | 16 int8, f16 `d` |
+//! | `iq4_xs` | 4 bits | f16 `d`, 6 bytes with 8 6-bit scales |
+//! | `tq1_0` | 5 digits in 8 bits | f16 `d` |
+//! | `tq2_0` | 2 bits | f16 `d` |
+//! | `mxfp4` | 4 bits | E8M0 |
+//! | `nvfp4` | 4 bits | 4 unsigned E4M3 |
+//!
+//! Two corners that no quantizer reaches: a block of `tq2_0` can hold `n = 2`, whose field `0b10` is 2 here too,
+//! **not** -2. And some bytes of `tq1_0` are not the rounded fraction of any trits: 13 of 256, in its last four
+//! bytes, which hold four trits, 175. They decode as ggml decodes them, but [`GgmlType::from_streams`] writes the
+//! rounded fraction of the same trits instead.
 
 mod encode;
 mod layout;
@@ -183,11 +212,12 @@ impl GgmlType {
     /// Rounds weights to blocks; blocks in parallel.
     ///
     /// `q4_0`, `q4_1`, `q5_0`, `q5_1`, `q8_0`, `tq1_0`, `tq2_0`, `mxfp4` and `nvfp4` give the bytes of ggml's
-    /// reference quantizers. The ternary types take the largest magnitude as scale, as ggml does: they are
-    /// meant for weights that are ternary already.
+    /// reference quantizers. The ternary types take the largest magnitude as scale: they are meant for weights
+    /// that are ternary already. `nvfp4` blocks have no scale of the tensor, so the caller has to bring weights
+    /// into range: magnitudes above 2688 saturate, and sub-blocks that stay below 0.006 become 0.
     ///
     /// The others (`q2_k` to `q6_k`, `iq4_nl`, `iq4_xs`) have scales to choose, and ggml's choice depends on
-    /// its version. anybit has a search of its own: the least squared error over weights, alternating
+    /// its version. anybit has a search of its own for the least squared error, which alternates
     /// between codes for given scales and scales for given codes. It is deterministic, and the result is an
     /// ordinary block that ggml reads.
     ///

@@ -19,9 +19,11 @@ use super::scale::{pack_iq4xs, pack_pairs, pack_q3k};
 use super::{GgmlType, IQ4_TABLE, MAX_BLOCK, MAX_SUBS};
 
 /// Clipping ranges that stage 1 starts from, as parts of the whole range.
-const CLIPS: [f32; 6] = [1.0, 0.94, 0.88, 0.8, 0.7, 0.6];
+const CLIPS: [f32; 4] = [1.0, 0.92, 0.84, 0.72];
 /// Alternations from each of them.
-const ALTERNATIONS: usize = 4;
+const ALTERNATIONS: usize = 3;
+/// Most weights in a sub-block of the types here.
+const MAX_SUB_BLOCK: usize = 32;
 /// Most repetitions of stage 3.
 const ROUNDS: usize = 4;
 
@@ -92,8 +94,19 @@ fn nearest_integer(v: f32) -> f32 {
     (v + MAGIC) - MAGIC
 }
 
+/// Partial sums kept side by side: f32 additions may not be reordered, so that a single running sum would be a
+/// chain the compiler cannot turn into vectors. Sub-blocks are multiples of this.
+const LANES: usize = 8;
+
 fn squared_error(weights: &[f32], values: &[f32], scale: f32, min: f32) -> f32 {
-    weights.iter().zip(values).map(|(w, v)| scale * v - min - w).map(|e| e * e).sum()
+    let mut sums = [0.0; LANES];
+    for (weights, values) in weights.chunks_exact(LANES).zip(values.chunks_exact(LANES)) {
+        for ((sum, w), v) in sums.iter_mut().zip(weights).zip(values) {
+            let error = scale * v - min - w;
+            *sum += error * error;
+        }
+    }
+    sums.iter().sum()
 }
 
 /// Sums of a least-squares problem `w = scale * a - min * b`.
@@ -109,13 +122,17 @@ struct Sums {
 impl Sums {
     /// Adds a sub-block whose `a` is `factor` times its values and whose `b` is constant.
     fn add(&mut self, weights: &[f32], values: &[f32], factor: f32, b: f32) {
-        let (mut vv, mut v1, mut vw, mut w1) = (0.0, 0.0, 0.0, 0.0);
-        for (w, v) in weights.iter().zip(values) {
-            vv += v * v;
-            v1 += v;
-            vw += v * w;
-            w1 += w;
+        let [mut vv, mut v1, mut vw, mut w1] = [[0.0; LANES]; 4];
+        for (weights, values) in weights.chunks_exact(LANES).zip(values.chunks_exact(LANES)) {
+            for lane in 0..LANES {
+                let (w, v) = (weights[lane], values[lane]);
+                vv[lane] += v * v;
+                v1[lane] += v;
+                vw[lane] += v * w;
+                w1[lane] += w;
+            }
         }
+        let [vv, v1, vw, w1] = [vv, v1, vw, w1].map(|lanes| lanes.iter().sum::<f32>());
         self.aa += factor * factor * vv;
         self.ab += factor * b * v1;
         self.bb += b * b * weights.len() as f32;
@@ -210,7 +227,7 @@ impl Search {
 
     /// Alternates between codes and scales from `start` on; keeps what is better than `least` in `best`.
     fn alternate(&self, weights: &[f32], start: (f32, f32), best: &mut (f32, f32), least: &mut f32) {
-        let mut buffer = [0.0; MAX_BLOCK];
+        let mut buffer = [0.0; MAX_SUB_BLOCK];
         let values = &mut buffer[..weights.len()];
         let (mut scale, mut min) = start;
         let mut last = f32::INFINITY;
@@ -262,14 +279,16 @@ impl Search {
     fn candidate(&self, d: f32, dmin: f32, near: &[(f32, f32); MAX_SUBS]) -> Candidate {
         let mut candidate =
             Candidate { d, dmin, pairs: [(0.0, 0.0); MAX_SUBS], values: [0.0; MAX_BLOCK], error: 0.0 };
-        let mut buffer = [0.0; MAX_BLOCK];
+        let mut buffer = [0.0; MAX_SUB_BLOCK];
         let trial = &mut buffer[..self.sub];
         let [low, high] = self.range;
-        let min_steps: &[f32] = if dmin == 0.0 { &[0.0] } else { &[0.0, -1.0, 1.0] };
+        let around: &[f32] = &[0.0, -1.0, 1.0];
+        let steps = if low == high { &around[..1] } else { around };
+        let min_steps = if dmin == 0.0 { &around[..1] } else { around };
         let targets = candidate.pairs.iter_mut().zip(candidate.values.chunks_mut(self.sub));
         for ((weights, near), (pair, values)) in self.subs().zip(near).zip(targets) {
             let mut least = f32::INFINITY;
-            for step in [0.0, -1.0, 1.0] {
+            for step in steps {
                 for min_step in min_steps {
                     let integers = ((near.0 + step).clamp(low, high), (near.1 + min_step).clamp(0.0, high));
                     let (scale, min) = (d * integers.0, dmin * integers.1);
@@ -351,8 +370,10 @@ pub(super) fn without_minima(ty: GgmlType, weights: &[f32], codes: &mut [i8], sc
         let ends = search.grid.ends().into_iter();
         ends.flat_map(move |end| CLIPS.map(|clip| (extreme * clip / end, 0.0)))
     });
-    // Two's complement has one more value below zero: the largest scale goes there.
-    let found = search.run(&fits, range[0]);
+    // The largest scale at either end of the sub-scales: the lower one has a finer step for it, but a scale as
+    // large of the other sign would not fit.
+    let [low, high] = range.map(|end| search.run(&fits, end));
+    let found = if high.error < low.error { high } else { low };
     let scale = |j: usize| found.pairs[j].0 as i8;
     let half = match ty {
         GgmlType::Q6K => {

@@ -1,34 +1,6 @@
 //! A ggml matrix as the two streams of a packed matrix, and back.
 //!
-//! Nothing is rounded: a block is taken apart into codes and scale bytes, so the streams are as large as the
-//! blocks (but for padding) and decode to the same bits.
-//!
-//! * Codes: fields of a few bits in the order of the weights, each row padded to words. Integer types have
-//!   two's-complement fields of `n` if `n` can be negative, table types the index. `tq1_0` has base-3 digits
-//!   `n + 1`, five in 8 bits ([`DigitLayout::TERNARY`]).
-//! * Scales: the scale bytes of all blocks, one after another, padded to words at the end of the matrix. They
-//!   keep ggml's order within a block:
-//!
-//! | type | field | scale bytes of a block |
-//! |---|---|---|
-//! | `q4_0`, `iq4_nl` | 4 bits | f16 `d` |
-//! | `q4_1` | 4 bits, unsigned | f16 `d`, f16 `m` |
-//! | `q5_0` | 5 bits | f16 `d` |
-//! | `q5_1` | 5 bits, unsigned | f16 `d`, f16 `m` |
-//! | `q8_0` | 8 bits | f16 `d` |
-//! | `q2_k` | 2 bits, unsigned | 16 bytes (scale, minimum << 4), f16 `d`, f16 `dmin` |
-//! | `q3_k` | 3 bits | 12 bytes with 16 6-bit scales, f16 `d` |
-//! | `q4_k`, `q5_k` | 4, 5 bits, unsigned | f16 `d`, f16 `dmin`, 12 bytes with 8 6-bit scales and minima |
-//! | `q6_k` | 6 bits | 16 int8, f16 `d` |
-//! | `iq4_xs` | 4 bits | f16 `d`, 6 bytes with 8 6-bit scales |
-//! | `tq1_0` | 5 digits in 8 bits | f16 `d` |
-//! | `tq2_0` | 2 bits | f16 `d` |
-//! | `mxfp4` | 4 bits | E8M0 |
-//! | `nvfp4` | 4 bits | 4 unsigned E4M3 |
-//!
-//! Two corners no quantizer reaches: `tq2_0` can store `n = 2`, whose field `0b10` is **not** -2 here; and 13 of
-//! the 256 bytes of `tq1_0` are no rounded fraction of five trits (81 of the 256 in its last four bytes are one
-//! of four), so writing such a block back gives other bytes with the same values.
+//! The [module documentation](super) describes the streams.
 
 use rayon::prelude::*;
 
