@@ -64,6 +64,7 @@ pub mod upstream {
 
 pub use activation::{
     ActivationFormat, ActivationScope, QuantizedActivations, fake_quantize, quantize_activations,
+    tile as block_tile,
 };
 pub use block::Block;
 pub use custom::{CustomFormat, CustomId};
