@@ -50,8 +50,9 @@ fn plain_files_round_trip_in_every_format() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let values = write_mixed(&path("in"));
-    // One stream over the whole matrix, which must be a multiple of the group; 5 x 37 is not.
-    let any_shape = |format: &Format| !matches!(format, Format::MxIntCuda { group } if *group > 1);
+    // Some formats have blocks that the matrix, or its rows, must be a multiple of.
+    let shapes = [(4, 64), (5, 37), (6, 33), (1, 33)];
+    let any_shape = |format: &Format| shapes.iter().all(|&(rows, cols)| format.layout(rows, cols).is_ok());
     for format in Format::catalog().into_iter().filter(any_shape) {
         for vectors in [false, true] {
             let spec = Spec::from(format);
@@ -102,6 +103,39 @@ fn plain_files_round_trip_in_every_format() {
         std::fs::read(path(name)).unwrap()
     };
     assert_eq!(make("a"), make("b"));
+}
+
+/// Weights that pass unquantized are kept, and formats with large blocks fit.
+#[test]
+fn exceptions_round_trip_in_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let values: Vec<f32> = (0..6 * 256)
+        .map(|i| ((i * 37 % 101) as f32 - 50.0) * if i % 11 == 0 { 1.9e-10 } else { 0.01 })
+        .collect();
+    let planned = Planned { name: "w".into(), dtype: Dtype::F32, shape: vec![6, 256] };
+    let mut writer = Writer::create(&path("in"), &[planned], &[]).unwrap();
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    writer.write(0, &bytes).unwrap();
+    writer.finish().unwrap();
+    let mut with_exceptions = 0;
+    for format in Format::catalog() {
+        let mut choose = |_: &Matrix<'_>| Ok(Some(Spec::from(format)));
+        let report = quantize_file(&path("in"), &path("packed"), false, &mut choose, &mut |_| ()).unwrap();
+        let reader = Reader::open(&path("packed")).unwrap();
+        let packed = reader.packed(&reader.entries()[0]).unwrap();
+        assert_eq!(packed, format.encode(&values, 6, 256).unwrap(), "{format}");
+        let stored: usize = reader.file().tensors().iter().map(|tensor| tensor.byte_len()).sum();
+        assert_eq!(report.tensors[0].output_bytes, stored, "{format}");
+        assert_eq!(reader.unpacked().count(), 0, "{format}");
+        with_exceptions += usize::from(!packed.exceptions.is_empty());
+        dequantize_file(&path("packed"), &path("out"), &mut |p| Ok(p.decode()), &mut |_| ()).unwrap();
+        let output = TensorFile::open(&path("out")).unwrap();
+        let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
+        let got = output.widen(output.get("w").unwrap()).unwrap();
+        assert!(got.iter().zip(&packed.decode()).all(same), "{format}");
+    }
+    assert!(with_exceptions >= 5, "{with_exceptions}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 fn block_scale(row: u32, block: u32) -> u32 {
     if params.scales == 1u { return 0u; }
     var largest = maxima[row * params.blocks + block];
-    if largest == 0u && params.shared == 1u {
+    if largest == 0u && params.zero_shares == 1u {
         // A block of zeros in a format whose scale does not vanish with the block; 1 where all blocks are zero.
         largest = least[tokens[row].begin];
         if largest == 0xffffffffu { largest = 0x3f800000u; }

@@ -202,7 +202,7 @@ fn row(kernel: Kernel) -> Row {
         Kernel::BlockAbsmax => row("f32::abs, f32::max", rounding::block_absmax),
         Kernel::TileAbsmax => row("f32::max", rounding::tile_absmax),
         Kernel::QuantizeSteps => row("format::quantize_activations", rounding::codes),
-        Kernel::RoundSteps | Kernel::RoundWide => row("format::fake_quantize", rounding::values),
+        Kernel::RoundSteps | Kernel::RoundWide => row("format::fake_quantize", rounding::rounded_values),
         Kernel::DequantizeRows => row("reference::dequantize_activations", quantize::dequantize_rows),
         Kernel::RmsNorm => row("reference::rms_norm", rows::rms_norm),
         Kernel::LayerNorm => row("reference::layer_norm", rows::layer_norm),

@@ -136,7 +136,8 @@ impl<'a> Alone<'a> {
                 packed.insert(id, check.weights.packed(id, check.assignment.specs[id].weight)?);
             }
         }
-        let bits = check.assignment.specs.iter().filter_map(|s| s.activation).map(ActivationFormat::bits).min();
+        let bits =
+            check.assignment.specs.iter().filter_map(|s| s.activation).map(ActivationFormat::bits).min();
         // One step is 2^(1 - bits) of the largest element, and its rounding error a twelfth of its square.
         let chained_tolerance = bits.map_or(CHAINED, |bits| 256.0 * 0.25f64.powi(bits.into()));
         let caches = vec![<[Cache; 2]>::default(); check.graph.kv_widths.len()];

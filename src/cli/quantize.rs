@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anybit::Error;
-use anybit::format::Spec;
 use anybit::error::closest_names;
+use anybit::format::Spec;
 use anybit::graph::matches_pattern;
 use anybit::model::{Matrix, Progress, Reader, Report, matrices, quantize_file, quantize_model};
 use anyhow::{Context as _, Result, bail};

@@ -45,10 +45,7 @@ pub(super) fn dequantize(
 ) -> Result<()> {
     let stride = matrix.cols.next_multiple_of(32);
     let tile = Tile::elementwise();
-    let variant = Variant {
-        format: Some(matrix.variant),
-        ..Variant::plain(Kernel::Dequantize, tile)
-    };
+    let variant = Variant { format: Some(matrix.variant), ..Variant::plain(Kernel::Dequantize, tile) };
     let mut params = matrix.params(part);
     params.push(("y_stride", stride as u32));
     let chunks = (part.rows * stride / 32) as u64;

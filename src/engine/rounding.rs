@@ -78,7 +78,7 @@ impl Rounding {
             ("block", width as u32),
             ("blocks", cols.div_ceil(width) as u32),
             ("tile_rows", u32::try_from(tile_rows).unwrap_or(u32::MAX)),
-            ("shared", u32::from(self.element.zero_blocks_share())),
+            ("zero_shares", u32::from(self.element.zero_blocks_share())),
             ("scales", self.scales as u32),
             ("steps", self.steps as u32),
             ("kind", wide.kind),

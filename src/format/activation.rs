@@ -47,7 +47,9 @@ impl FromStr for ActivationFormat {
 
     fn from_str(text: &str) -> Result<Self> {
         match text.parse::<Format>()? {
-            Format::Int { bits, scope: Scope::Tensor } => Ok(Self::Int { bits, scope: ActivationScope::Tensor }),
+            Format::Int { bits, scope: Scope::Tensor } => {
+                Ok(Self::Int { bits, scope: ActivationScope::Tensor })
+            }
             Format::Int { bits, scope: Scope::Row } => Ok(Self::Int { bits, scope: ActivationScope::Row }),
             Format::TorchDynamic => Ok(Self::TorchDynamic),
             Format::Element { element, block } => Ok(Self::Element { element, block }),
@@ -260,7 +262,7 @@ fn sequence_scale_codes(element: Element, block: Block, x: &[f32], cols: usize) 
     let rows = x.len() / cols;
     let (tile_rows, tile_cols) = tile(block, cols);
     let tile_rows = if tile_rows == 0 { rows } else { tile_rows.min(rows) };
-    let tiles = super::upstream::scale_codes(element, x, rows, cols, tile_rows, tile_cols);
+    let tiles = super::element::scale_codes(element, x, rows, cols, tile_rows, tile_cols);
     let per_row = cols.div_ceil(tile_cols);
     (0..rows).flat_map(|row| tiles[row / tile_rows * per_row..][..per_row].to_vec()).collect()
 }

@@ -70,12 +70,17 @@ impl Block {
                     invalid!("block_size: want 1 to {MAX_DIMENSIONS} dimensions");
                 }
                 if let Some(bad) = dims.iter().find(|&&d| d == 0 || d < -1 || d > 1 << 24) {
-                    invalid!("block_size: {bad}: want sizes from 1 to {}, or -1 for the whole dimension", 1 << 24);
+                    invalid!(
+                        "block_size: {bad}: want sizes from 1 to {}, or -1 for the whole dimension",
+                        1 << 24
+                    );
                 }
             }
             Self::Flat(0) => invalid!("block = 0: want at least 1"),
             Self::Flat(_) => {}
-            Self::None if element.scale_bits() > 0 => invalid!("block_size is missing, e.g. block_size=[1,16]"),
+            Self::None if element.scale_bits() > 0 => {
+                invalid!("block_size is missing, e.g. block_size=[1,16]")
+            }
             Self::None => {}
         }
         Ok(())

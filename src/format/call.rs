@@ -62,7 +62,10 @@ impl<'a> Call<'a> {
                     continue;
                 }
                 if keyed {
-                    invalid!("`{}`: `{value}` stands after key=value; give its key, one of: {want}", self.name);
+                    invalid!(
+                        "`{}`: `{value}` stands after key=value; give its key, one of: {want}",
+                        self.name
+                    );
                 }
                 match keys.get(position) {
                     Some(key) => slot.0 = key,

@@ -97,7 +97,9 @@ fn nearest(sorted: &[f32], x: f32) -> usize {
     match above {
         0 => 0,
         _ if above == sorted.len() => above - 1,
-        _ if f64::from(x) - f64::from(sorted[above - 1]) <= f64::from(sorted[above]) - f64::from(x) => above - 1,
+        _ if f64::from(x) - f64::from(sorted[above - 1]) <= f64::from(sorted[above]) - f64::from(x) => {
+            above - 1
+        }
         _ => above,
     }
 }

@@ -36,7 +36,8 @@ impl CustomFormat {
         if self.values.len() < 2 || self.values.len() > 256 {
             invalid!("format {}: got {} values, want 2 to 256", self.name, self.values.len());
         }
-        if self.values.iter().any(|value| !value.is_finite()) || self.values.iter().all(|&value| value == 0.0) {
+        if self.values.iter().any(|value| !value.is_finite()) || self.values.iter().all(|&value| value == 0.0)
+        {
             invalid!("format {}: want finite values, not all of them 0", self.name);
         }
         let normal = |value: &f32| *value == 0.0 || (1e-6..=1e6).contains(&value.abs());
@@ -51,7 +52,8 @@ impl CustomFormat {
         if super::names::is_reserved(&self.name) {
             invalid!("format name `{}` is taken; choose another one", self.name);
         }
-        let mut registry = REGISTRY.write().map_err(|_| Error::invalid("the registry of formats is poisoned"))?;
+        let mut registry =
+            REGISTRY.write().map_err(|_| Error::invalid("the registry of formats is poisoned"))?;
         if registry.iter().any(|known| known.name == self.name) {
             invalid!("format name `{}` is taken; choose another one", self.name);
         }

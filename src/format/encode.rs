@@ -6,7 +6,7 @@ use super::digits::DigitLayout;
 use super::element::Element;
 use super::signs::{self, Levels};
 use super::{Exception, Format, Groups, Layout, Packed, Scale, bits, codebook, custom, float, int, mxint};
-use super::{radix, rows, upstream};
+use super::{element, radix, rows};
 use crate::error::{Result, invalid};
 
 pub(super) fn encode(format: Format, weights: &[f32], rows: usize, cols: usize) -> Result<Packed> {
@@ -28,7 +28,9 @@ pub(super) fn encode(format: Format, weights: &[f32], rows: usize, cols: usize) 
     let mut head = None;
     let (c, f) = (&mut codes, &mut fields);
     match format {
-        Format::F32 | Format::F16 | Format::Bf16 => float::encode(format, weights, cols, layout.row_words, c)?,
+        Format::F32 | Format::F16 | Format::Bf16 => {
+            float::encode(format, weights, cols, layout.row_words, c)?
+        }
         Format::Int { bits, scope } => int::encode(bits, scope, weights, cols, &layout, c, f),
         Format::Uint { bits, .. } => int::encode_unsigned(bits, weights, cols, &layout, c, f),
         Format::TorchDynamic => int::encode_torch_dynamic(weights, cols, &layout, c, f),
@@ -61,8 +63,8 @@ pub(super) fn encode(format: Format, weights: &[f32], rows: usize, cols: usize) 
             };
             if let Some((tile_rows, tile_cols)) = tile {
                 let scale_codes = match tile_rows {
-                    0 => upstream::scale_codes(element, weights, 1, weights.len(), 1, tile_cols),
-                    _ => upstream::scale_codes(element, weights, rows, cols, tile_rows, tile_cols),
+                    0 => element::scale_codes(element, weights, 1, weights.len(), 1, tile_cols),
+                    _ => element::scale_codes(element, weights, rows, cols, tile_rows, tile_cols),
                 };
                 fields = scale_codes.into_iter().map(u32::from).collect();
             }
@@ -96,9 +98,7 @@ fn encode_elements(
         for (k, &w) in values.iter().enumerate() {
             let scale_code = match layout.scheme.groups {
                 Groups::Tensor => 0,
-                Groups::Tiles { rows, cols } => {
-                    fields[row / rows * layout.groups_per_row + k / cols] as u8
-                }
+                Groups::Tiles { rows, cols } => fields[row / rows * layout.groups_per_row + k / cols] as u8,
                 Groups::Flat(group) => fields[(row * cols + k) / group] as u8,
             };
             let y = element.quantize(w, scale_code);

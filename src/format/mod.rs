@@ -51,16 +51,7 @@ mod scheme;
 mod signs;
 mod spec;
 pub mod steps;
-pub mod upstream {
-    use super::element::Element;
-    pub fn scale_codes(element: Element, x: &[f32], rows: usize, cols: usize, tr: usize, tc: usize) -> Vec<u8> {
-        let gpr = cols.div_ceil(tc);
-        let mut max = vec![0f32; rows.div_ceil(tr) * gpr];
-        for r in 0..rows { for c in 0..cols { let m = &mut max[r / tr * gpr + c / tc]; *m = m.max(x[r * cols + c].abs()); } }
-        let least = max.iter().copied().filter(|m| *m > 0.0).fold(f32::INFINITY, f32::min);
-        max.iter().map(|&m| element.scale_code(if m > 0.0 { m } else if least.is_finite() { least } else { 1.0 })).collect()
-    }
-}
+pub mod upstream;
 
 pub use activation::{
     ActivationFormat, ActivationScope, QuantizedActivations, fake_quantize, quantize_activations,
@@ -238,7 +229,8 @@ impl Format {
                 if base % 2 == 0 || !(3..=255).contains(&base) {
                     invalid!("base = {base}: want an odd number from 3 to 255, so that zero is a level");
                 }
-                digits::DigitLayout { base: base.into(), digits: digits.into(), bits: bits.into() }.check()?;
+                digits::DigitLayout { base: base.into(), digits: digits.into(), bits: bits.into() }
+                    .check()?;
                 multiple_of_32(group)
             }
             Self::Base11Nine32 { group } => match group {
@@ -294,7 +286,15 @@ impl Format {
         let scale_bits = scheme.scale.bits();
         let scale_words = scheme.scale.head_words() + (groups * scale_bits).div_ceil(32);
         let sizes = Layout {
-            scheme, row_words, code_words, group, group_rows, groups_per_row, groups, scale_bits, scale_words,
+            scheme,
+            row_words,
+            code_words,
+            group,
+            group_rows,
+            groups_per_row,
+            groups,
+            scale_bits,
+            scale_words,
         };
         Ok(sizes)
     }

@@ -24,16 +24,6 @@ fn floor_log2(value: f32) -> i32 {
     ((f64::from(value).to_bits() >> 52) & 0x7ff) as i32 - 1023
 }
 
-/// `2^(byte - 127 - fraction)`; exact in f32, subnormal for small bytes. Byte 255 is NaN (OCP E8M0).
-pub(super) fn scale(byte: u8, fraction: i32) -> f32 {
-    if byte == 255 { f32::NAN } else { power_of_two(i32::from(byte) - 127 - fraction) as f32 }
-}
-
-/// Scale of a `mxint_cuda` code.
-pub(super) fn cuda_scale(byte: u8) -> f32 {
-    scale(byte, CUDA_FRACTION)
-}
-
 pub(super) fn encode(
     width: u8,
     weights: &[f32],
@@ -89,7 +79,7 @@ pub(super) fn cuda_encode(group: usize, weights: &[f32], codes: &mut [u32], fiel
 }
 
 /// bf16 rounding, then magnitudes below the smallest normal to 0.
-fn flushed(w: f32) -> f32 {
+pub(super) fn flushed(w: f32) -> f32 {
     let rounded = bf16::from_f32(w).to_f32();
     if rounded.abs() < f32::MIN_POSITIVE { 0.0 } else { rounded }
 }
@@ -131,7 +121,8 @@ mod tests {
     fn cuda_decode_is_the_plain_product_for_codes_that_encoding_produces() {
         for scale in 1..=254u8 {
             for code in -127..=127i8 {
-                assert_eq!(cuda_decode(code, scale), f32::from(code) * cuda_scale(scale), "{code} {scale}");
+                let factor = power_of_two(i32::from(scale) - 127 - CUDA_FRACTION) as f32;
+                assert_eq!(cuda_decode(code, scale), f32::from(code) * factor, "{code} {scale}");
             }
             assert_eq!(cuda_decode(-128, scale), 0.0);
         }

@@ -20,6 +20,9 @@ const NF4_GROUP: u32 = 64;
 /// Block of MASE's block formats when none is given: 16 inputs of a row.
 const BLOCK: [i32; 2] = [1, 16];
 
+/// How many near names an error lists.
+const NEAR: usize = 7;
+
 /// Names without a number in them, in the order of lists.
 const NAMES: [&str; 35] = [
     "f32",
@@ -125,8 +128,10 @@ pub(super) fn is_reserved(name: &str) -> bool {
 
 /// All names, for messages.
 fn known_names(more: &[&str]) -> Vec<String> {
-    let mut names: Vec<String> = NAMES.iter().chain(&MORE_NAMES).chain(more).map(|&name| name.to_owned()).collect();
-    for (family, widths) in [("int", &[8, 7, 6, 5, 4, 3, 2][..]), ("uint", &[8, 7, 6, 5, 4, 3, 2]), ("mxint", &[8, 6, 4])]
+    let mut names: Vec<String> =
+        NAMES.iter().chain(&MORE_NAMES).chain(more).map(|&name| name.to_owned()).collect();
+    for (family, widths) in
+        [("int", &[8, 7, 6, 5, 4, 3, 2][..]), ("uint", &[8, 7, 6, 5, 4, 3, 2]), ("mxint", &[8, 6, 4])]
     {
         names.extend(widths.iter().map(|width| format!("{family}{width}")));
     }
@@ -194,7 +199,9 @@ fn build(call: Call<'_>, more: &[&str]) -> Result<Format> {
         "tq2_0" => ggml(call, GgmlType::Tq2_0),
         "binary_mean" => Ok(Format::BinaryMean { scope: scope(&call.expect(&["group", "scale"])?)? }),
         "ternary_mean" => Ok(Format::TernaryMean { scope: scope(&call.expect(&["group", "scale"])?)? }),
-        "mxint_cuda" => Ok(Format::MxIntCuda { group: call.expect(&["group"])?.number("group", CUDA_GROUP)? }),
+        "mxint_cuda" => {
+            Ok(Format::MxIntCuda { group: call.expect(&["group"])?.number("group", CUDA_GROUP)? })
+        }
         "nf4" => Ok(Format::Nf4 { group: call.expect(&["group"])?.number("group", NF4_GROUP)? }),
         "base11" => {
             let call = call.expect(&["layout", "group"])?;
@@ -277,7 +284,8 @@ fn build(call: Call<'_>, more: &[&str]) -> Result<Format> {
         }
         "block_log" => {
             let call = call.expect(&["width", "exponent_bias_width", "block_size"])?;
-            let (width, exponent_bias_width) = (call.number("width", 8)?, call.number("exponent_bias_width", 8)?);
+            let (width, exponent_bias_width) =
+                (call.number("width", 8)?, call.number("exponent_bias_width", 8)?);
             element(Element::BlockLog { width, exponent_bias_width }, block(&call)?)
         }
         "residual_sign" => {
@@ -294,8 +302,8 @@ fn build(call: Call<'_>, more: &[&str]) -> Result<Format> {
             // Nobody misspells at length; the bound keeps hostile text cheap.
             let short: String = name.chars().take(32).collect::<String>().to_lowercase();
             let known = known_names(more);
-            let near = closest_names(&short, known.iter().map(String::as_str), known.len());
-            invalid!("unknown format `{name}`; known: {}", near.join(", "))
+            let near = closest_names(&short, known.iter().map(String::as_str), NEAR);
+            invalid!("unknown format `{name}`; near names: {} (`anybit formats` lists all)", near.join(", "))
         }
     }
 }

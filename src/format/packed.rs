@@ -200,7 +200,8 @@ impl Packed {
         let finite_f16 = |bits: u32| f16::from_bits(bits as u16).is_finite();
         let head = layout.scheme.scale.head_words();
         let finite = |index: usize| {
-            let field = || bits::get(&self.scales[head..], index * layout.scale_bits, layout.scale_bits as u32);
+            let field =
+                || bits::get(&self.scales[head..], index * layout.scale_bits, layout.scale_bits as u32);
             match layout.scheme.scale {
                 Scale::Fixed(_) | Scale::E4m3 => true,
                 Scale::F32 => f32::from_bits(field()).is_finite(),

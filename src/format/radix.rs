@@ -9,8 +9,8 @@
 
 use half::f16;
 
-use super::rows::{for_rows, max_abs};
 use super::digits::DigitLayout;
+use super::rows::{for_rows, max_abs};
 use super::{Layout, bits, int};
 
 /// Levels per weight of `9in32`.

@@ -114,7 +114,8 @@ impl FromStr for Spec {
         };
         match activation {
             None => {}
-            Some(_) if matches!(spec.activation, Some(activation) if activation != ActivationFormat::TorchDynamic) => {
+            Some(_) if matches!(spec.activation, Some(activation) if activation != ActivationFormat::TorchDynamic) =>
+            {
                 invalid!("`{}`: {weight} quantizes the activations already; remove `@...`", text.trim());
             }
             Some("f32") => spec.activation = None,

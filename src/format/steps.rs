@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-use super::element::{Element, OcpElement};
-use super::{mxint, upstream};
+use super::element::{Element, OcpElement, scale_codes};
+use super::mxint;
 
 /// Elements up to this magnitude pass some formats of MASE unchanged.
 const NEAR_ZERO: f32 = 1e-8;
@@ -90,7 +90,7 @@ impl Element {
     /// Whether a block of zeros takes the smallest non-zero maximum of its sequence (or 1) in place of its own.
     pub fn zero_blocks_share(self) -> bool {
         // The rule has one source, which is asked here: a zero beside the block with the largest scale.
-        let beside = upstream::scale_codes(self, &[0.0, f32::MAX], 1, 2, 1, 1);
+        let beside = scale_codes(self, &[0.0, f32::MAX], 1, 2, 1, 1);
         beside.first().is_some_and(|&code| code != self.scale_code(0.0))
     }
 
@@ -154,7 +154,7 @@ impl Element {
     /// Whether every value has an integer code: `integer_codes` without the formats that let small values pass.
     pub fn integer_fraction(self) -> Option<i32> {
         let integers = match self {
-            Self::Integer { .. } | Self::Binary | Self::MxInt { .. } => true,
+            Self::Integer { .. } | Self::Binary | Self::MxInt { .. } | Self::MxIntHardware { .. } => true,
             Self::Ocp { element, .. } => {
                 matches!(element, OcpElement::Int8 | OcpElement::Int6 | OcpElement::Int4)
             }

@@ -2,8 +2,8 @@
 
 use super::reader::Reader;
 use super::safetensors_file::Dtype;
-use crate::error::{Result, invalid};
 use crate::error::closest_names;
+use crate::error::{Result, invalid};
 use crate::graph::{Graph, NodeId, Op, Role, WeightId};
 
 /// A graph under construction. A weight enters it only after its shape and type have been found in

@@ -1,6 +1,8 @@
 //! Writing packed files: from a model, or from any safetensors file with matrices.
 
-use super::reader::{Description, FORMAT, Reader, VERSION, exceptions_name, flatten, natural, scales_name, stored_as};
+use super::reader::{
+    Description, FORMAT, Reader, VERSION, exceptions_name, flatten, natural, scales_name, stored_as,
+};
 use super::safetensors_file::{Dtype, TensorFile, TensorInfo};
 use super::writer::{Planned, Writer, word_bytes};
 use super::{Model, transpose};

@@ -66,9 +66,9 @@ impl<'a> Executor<'a> {
             if let Op::Linear { weight, bias: Some(bias) } = node.op
                 && assignment.specs[weight].bias.is_some()
             {
-                let values = assignment.bias(weight, &weights.vector(bias)?).map_err(|error| {
-                    Error::Invalid(format!("{}: {error}", graph.weights[bias].tensor))
-                })?;
+                let values = assignment
+                    .bias(weight, &weights.vector(bias)?)
+                    .map_err(|error| Error::Invalid(format!("{}: {error}", graph.weights[bias].tensor)))?;
                 biases.insert(weight, values);
             }
         }
@@ -252,7 +252,9 @@ fn load(graph: &Graph, weights: &dyn Weights, assignment: &Assignment, id: Weigh
         return wrong(format!("{} x {cols}", packed.rows));
     }
     if let Some(activation) = spec.activation {
-        activation.check_width(cols).map_err(|error| Error::Invalid(format!("{}: {error}", weight.tensor)))?;
+        activation
+            .check_width(cols)
+            .map_err(|error| Error::Invalid(format!("{}: {error}", weight.tensor)))?;
     }
     Ok(match spec.activation {
         Some(activation) if packed.has_integer_codes() && activation.integer_group(cols).is_some() => {

@@ -97,8 +97,18 @@ pub enum Kernel {
 
 /// Parameters of every kernel that reads a packed matrix.
 const MATRIX: [&str; 12] = [
-    "rows", "cols", "row_words", "groups_per_row", "group", "zero", "group_rows", "offset", "fraction", "fixed",
-    "patches", "patch_at",
+    "rows",
+    "cols",
+    "row_words",
+    "groups_per_row",
+    "group",
+    "zero",
+    "group_rows",
+    "offset",
+    "fraction",
+    "fixed",
+    "patches",
+    "patch_at",
 ];
 
 macro_rules! matrix_params {
@@ -113,7 +123,7 @@ macro_rules! matrix_params {
 /// Parameters of every kernel that rounds by blocks.
 macro_rules! rounding_params {
     ($($more:literal),*) => {
-        &["m", "cols", "x_stride", "y_stride", "block", "blocks", "shared", "scales", $($more),*]
+        &["m", "cols", "x_stride", "y_stride", "block", "blocks", "zero_shares", "scales", $($more),*]
     };
 }
 

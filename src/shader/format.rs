@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Contract, lib};
+use crate::error::Result;
 use crate::format::{Codes, Format, Groups, Layout, Scale};
 
 /// The part of a format that a pipeline is compiled for. Group lengths, exponent biases, tables and shapes stay
@@ -139,7 +140,7 @@ impl FormatVariant {
     ///
     /// # Errors
     /// As [`Format::layout`].
-    pub fn of(format: Format, rows: usize, cols: usize) -> crate::Result<Self> {
+    pub fn of(format: Format, rows: usize, cols: usize) -> Result<Self> {
         Ok(Self::new(&format.layout(rows, cols)?, cols, false))
     }
 

@@ -18,6 +18,9 @@ impl Element {
         };
         let width = |got: u8, low: u8, high: u8| within("width", got.into(), low.into(), high.into());
         let exponent_width = |got: u8| within("exponent_width", got.into(), 1, 8);
+        // The smallest magnitude is within f32, also times 2 * 255 as crossed clamp bounds have it, and the
+        // largest power of two is: beyond, the originals make 0 NaN.
+        let bias = |got: i32, bits: u32| within("exponent_bias", got, -118, (1 << bits) + 148);
         let bias_width = |got: u8| within("exponent_bias_width", got.into(), 1, 8);
         match self {
             Self::Integer { width: w, frac_width, .. } => {
@@ -28,18 +31,18 @@ impl Element {
             | Self::MinifloatIeee { width: w, exponent_width: ew, exponent_bias } => {
                 width(w, 1, 32)?;
                 exponent_width(ew)?;
-                within("exponent_bias", exponent_bias, -512, 512)
+                bias(exponent_bias, ew.into())
             }
             Self::Log { width: w, exponent_bias } => {
                 width(w, 2, 16)?;
-                within("exponent_bias", exponent_bias, -65536, 65536)
+                bias(exponent_bias, u32::from(w) - 1)
             }
             Self::Binary | Self::Ocp { .. } => Ok(()),
             Self::ResidualSign { levels } => within("levels", levels.into(), 1, 8),
             Self::BlockFp { width: w, exponent_width: ew, exponent_bias } => {
                 width(w, 2, 32)?;
                 exponent_width(ew)?;
-                within("exponent_bias", exponent_bias, -512, 512)
+                bias(exponent_bias, ew.into())
             }
             Self::BlockMinifloat { width: w, exponent_width: ew, exponent_bias_width } => {
                 width(w, 1, 32)?;

@@ -2,8 +2,9 @@
 
 use super::number::{ceil_log2, clamp, exp2, exp2_f32, floor_log2, sign, unless_near_zero};
 
-/// A code of `1 + exponent_width + max(mantissa, 0)` bits, sign bit on top; with a negative `mantissa` one bit
-/// stands for the mantissa, 0 for the value 0 and 1 for the only mantissa that crossed clamp bounds leave.
+/// A code of `1 + exponent_width + max(mantissa, 0)` bits, sign bit on top; with a negative `mantissa` one
+/// bit stands for the mantissa, 0 for the value 0 and 1 for the only mantissa that crossed clamp bounds
+/// leave.
 pub(super) struct Float {
     /// 1..=8.
     pub exponent_width: u32,

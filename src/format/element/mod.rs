@@ -15,7 +15,8 @@
 //!
 //! `mb` is the number of mantissa bits, `S = 2^mb`, `e` an exponent. *Near zero* is `|x| <= 1e-8`: the
 //! minifloat and block floating-point formats of MASE return such an element unchanged, so a tiny value need
-//! not be one of the format. Exactly 0 always is one, except in the logarithmic formats and [`Element::Binary`].
+//! not be one of the format. Exactly 0 always is one, except in the logarithmic formats and
+//! [`Element::Binary`].
 //!
 //! # Scale codes
 //!
@@ -23,20 +24,24 @@
 //! `unit(code) * 2^exponent`, rounded once. An exponent of 128 or more means that the power of two overflowed
 //! in the original program and the whole block is NaN.
 
+mod blocks;
 mod check;
 mod fixed;
 mod float;
 mod mxfp;
-pub(crate) mod number;
+mod number;
 mod ocp;
 mod power;
 mod scale;
 mod sign;
 
-use self::number::exp2;
 use fixed::Fixed;
 use float::Float;
 
+pub use blocks::{Blocks, scale_codes};
+pub(crate) use blocks::{max_or_nan, replace_zero_maxima};
+pub(crate) use mxfp::code as mxfp_code;
+pub(crate) use number::{exp2, exp2_f32};
 pub use ocp::{OcpElement, OcpRounding, OcpScale};
 pub(crate) use sign::mean as residual_mean;
 
@@ -44,8 +49,8 @@ pub(crate) use sign::mean as residual_mean;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
     /// Fixed point (MASE LinearInteger): `clamp(rne(x * 2^f), low, high) / 2^f` with `low = -2^(w-1)`,
-    /// `high = 2^(w-1) - 1`, or `0` and `2^w - 1` when unsigned. Infinity saturates. For widths of 25 bits and more
-    /// `high` rounds up to the power of two in f32; the code is the largest one all the same.
+    /// `high = 2^(w-1) - 1`, or `0` and `2^w - 1` when unsigned. Infinity saturates. A `high` of more than
+    /// 24 bits rounds up to the power of two in f32; its code is the largest one all the same.
     Integer {
         /// `w`, 1..=32.
         width: u8,
@@ -56,15 +61,15 @@ pub enum Element {
         /// `floor` in place of `rne`.
         floor: bool,
     },
-    /// Minifloat without an implicit one (MASE): `±2^e * q / S`, `e` in `-bias..=2^ew - 1 - bias`, `q` in `0..S`.
-    /// A power of two becomes `1 - 1/S` of itself, and a mantissa never carries into the exponent. With
-    /// `w <= ew` (`mb` below 0) the clamp bounds are crossed and every value changes its sign.
+    /// Minifloat without an implicit one (MASE): `±2^e * q / S`, `e` in `-bias..=2^ew - 1 - bias`, `q` in
+    /// `0..S`. A power of two becomes `1 - 1/S` of itself, and a mantissa never carries into the exponent.
+    /// With `w <= ew` (`mb` below 0) the clamp bounds are crossed and every value changes its sign.
     MinifloatDenorm {
         /// `w`, 1..=32; `mb = w - ew - 1`.
         width: u8,
         /// `ew`, 1..=8.
         exponent_width: u8,
-        /// -512..=512; see [`default_bias`].
+        /// -118..=2^ew + 148; see [`default_bias`].
         exponent_bias: i32,
     },
     /// Minifloat with an implicit one and subnormals (MASE). All exponent codes are finite. A mantissa that
@@ -74,21 +79,23 @@ pub enum Element {
         width: u8,
         /// `ew`, 1..=8.
         exponent_width: u8,
-        /// -512..=512; see [`default_bias`].
+        /// -118..=2^ew + 148; see [`default_bias`].
         exponent_bias: i32,
     },
-    /// Powers of two (MASE LinearLog): `±2^e`, `e = clamp(rne(log2(|x| + o)))` in `-bias..=2^(w-1) - 1 - bias`,
-    /// `o = 2^-bias / 10`. There is no zero: 0 becomes `2^-bias` (unless that underflows).
+    /// Powers of two (MASE LinearLog): `±2^e`, `e = clamp(rne(log2(|x| + o)))` in
+    /// `-bias..=2^(w-1) - 1 - bias`, `o = 2^-bias / 10`. There is no zero: 0 becomes `2^-bias` (unless that
+    /// underflows).
     Log {
         /// `w`, 2..=16.
         width: u8,
-        /// -65536..=65536; see [`default_bias`] of `w - 1`.
+        /// -118..=2^(w-1) + 148; see [`default_bias`] of `w - 1`.
         exponent_bias: i32,
     },
     /// `1` where `x >= 0`, else `-1` (MASE `binary_quantizer`, bipolar).
     Binary,
-    /// Sum of `levels` signs of the residual, `±m_1 ±m_2 …` with `m_l = (L - l + 1) / (L (L + 1) / 2)` for `l` from
-    /// 1 (MASE LinearBinaryResidualSign with its initial means). A residual of exactly 0 ends the sum.
+    /// Sum of `levels` signs of the residual, `±m_1 ±m_2 …` with `m_l = (L - l + 1) / (L (L + 1) / 2)` for
+    /// `l` from 1 (MASE LinearBinaryResidualSign with its initial means). A residual of exactly 0 ends the
+    /// sum.
     ResidualSign {
         /// `L`, 1..=8.
         levels: u8,
@@ -100,12 +107,12 @@ pub enum Element {
         width: u8,
         /// `ew`, 1..=8.
         exponent_width: u8,
-        /// -512..=512; see [`default_bias`].
+        /// -118..=2^ew + 148; see [`default_bias`].
         exponent_bias: i32,
     },
     /// Block minifloat by the formula of MASE: [`Element::MinifloatIeee`] with the bias
-    /// `b = clamp(floor(log2 max), 0, 2^bw - 1)`, which *shrinks* the range as data grow, so that everything below
-    /// 2 lies on one fixed grid.
+    /// `b = clamp(floor(log2 max), 0, 2^bw - 1)`, which *shrinks* the range as data grow, so that everything
+    /// below 2 lies on one fixed grid.
     BlockMinifloat {
         /// `w`, 1..=32; `mb = w - ew - 1`.
         width: u8,
@@ -114,9 +121,9 @@ pub enum Element {
         /// `bw`, 1..=8.
         exponent_bias_width: u8,
     },
-    /// Block minifloat with the bias that puts the block maximum into the top binade:
-    /// `b = 2^ew - 1 - t`, `t = clamp(floor(log2 max), -2^(bw-1), 2^(bw-1) - 1)`, `t` stored as `t + 2^(bw-1)` so that
-    /// blocks below and above 1 are served alike. Nearest even with carry, saturating.
+    /// Block minifloat with the bias that puts the block maximum into the top binade: `b = 2^ew - 1 - t`,
+    /// `t = clamp(floor(log2 max), -2^(bw-1), 2^(bw-1) - 1)`, `t` stored as `t + 2^(bw-1)` so that blocks
+    /// below and above 1 are served alike. Nearest even with carry, saturating.
     BlockMinifloatCorrected {
         /// `w`, `ew + 1..=32`.
         width: u8,
@@ -125,29 +132,30 @@ pub enum Element {
         /// `bw`, 1..=8.
         exponent_bias_width: u8,
     },
-    /// [`Element::Log`] with the bias `b = clamp(2^(w-1) - 1 - ceil(log2 max), 0, 2^bw - 1)` of its block (MASE).
+    /// [`Element::Log`] with the bias `b = clamp(2^(w-1) - 1 - ceil(log2 max), 0, 2^bw - 1)` of its block
+    /// (MASE).
     BlockLog {
         /// `w`, 2..=16.
         width: u8,
         /// `bw`, 1..=8.
         exponent_bias_width: u8,
     },
-    /// MXINT of MASE: `q * 2^(s - w + 1)`, `s = ceil(log2 max)`, the most negative code included. It halves the
-    /// step of the OCP format where the maximum is a power of two, and clips it.
+    /// MXINT of MASE: `q * 2^(s - w + 1)`, `s = ceil(log2 max)`, the most negative code included. It halves
+    /// the step of the OCP format where the maximum is a power of two, and clips it.
     MxInt {
         /// `w`, 2..=16.
         width: u8,
     },
-    /// The hardware MXINT of MASE: `q * 2^e`, `e = clamp(ceil(log2 max) - b, -b, b - 1)`, `b = 2^(ew-1)`, rounded
-    /// down. Accurate where `b = w - 1` only.
+    /// The hardware MXINT of MASE: `q * 2^e`, `e = clamp(ceil(log2 max) - b, -b, b - 1)`, `b = 2^(ew-1)`,
+    /// rounded down. Accurate where `b = w - 1` only.
     MxIntHardware {
         /// `w`, 2..=32.
         width: u8,
         /// `ew`, 1..=8.
         exponent_width: u8,
     },
-    /// MXFP of MASE, which is not OCP's: the top exponent code is a number, and a mantissa that rounds up to 2
-    /// loses its carry where the exponent code is odd, so that the value is halved.
+    /// MXFP of MASE, which is not OCP's: the top exponent code is a number, and a mantissa that rounds up to
+    /// 2 loses its carry where the exponent code is odd, so that the value is halved.
     MaseMxFp {
         /// `E`, at least 1.
         exponent_width: u8,
@@ -239,8 +247,8 @@ impl Element {
         }
     }
 
-    /// The value that `x` becomes in a block of scale code `scale_code`, exactly as the original program has it:
-    /// near-zero elements unchanged, NaN where it gives NaN.
+    /// The value that `x` becomes in a block of scale code `scale_code`, exactly as the original program has
+    /// it: near-zero elements unchanged, NaN where it gives NaN.
     pub fn quantize(self, x: f32, scale_code: u8) -> f32 {
         let Some(exponent) = self.exponent(scale_code) else {
             return f32::NAN;
@@ -296,14 +304,17 @@ impl Element {
     /// The code of `quantize(x)`, and where that is no value of the format, of a near one: 0, or the smallest
     /// magnitude where the format has no 0. Codes of a NaN block are 0.
     pub fn encode(self, x: f32, scale_code: u8) -> u32 {
+        if let Self::ResidualSign { levels } = self {
+            return sign::residual_code(x, levels.into());
+        }
         let y = self.quantize(x, scale_code);
         let code = self.code(y, scale_code).or_else(|| self.code(0.0, scale_code));
         // Code 0 is the smallest positive power in the logarithmic formats.
         code.unwrap_or(0)
     }
 
-    /// Value of a code at exponent 0. Every code below `2^bits` has one, also those that no quantizer produces;
-    /// OCP codes may be NaN or infinity. Higher bits are ignored.
+    /// Value of a code at exponent 0. Every code below `2^bits` has one, also those that no quantizer
+    /// produces; OCP codes may be NaN or infinity. Higher bits are ignored.
     pub fn unit(self, code: u32) -> f64 {
         let code = code & (u32::MAX >> (32 - self.bits().clamp(1, 32)));
         match self.coding() {
@@ -327,8 +338,8 @@ impl Element {
     }
 
     /// `Some(f)` when codes are two's-complement fields of `bits()` bits in i8 range with `f` fraction bits:
-    /// `unit(code) = q * 2^-f`; `f` may be negative. Also `Some(0)` for [`Element::Binary`], whose field is one bit, 0
-    /// for -1 and 1 for +1.
+    /// `unit(code) = q * 2^-f`; `f` may be negative. Also `Some(0)` for [`Element::Binary`], whose field is
+    /// one bit, 0 for -1 and 1 for +1.
     pub fn integer_codes(self) -> Option<i32> {
         match self.coding() {
             Coding::Fixed(Fixed { bits: ..=8, fraction, signed: true }) => Some(fraction),
@@ -348,7 +359,8 @@ impl Element {
         } else {
             return match self.coding() {
                 Coding::Fixed(Fixed { signed: false, .. }) => (unit(u32::MAX), unit(1)),
-                Coding::Power { .. } => (unit(magnitude_mask), unit(0)),
+                // Powers beyond f64 are those at its ends.
+                Coding::Power { .. } => (unit(magnitude_mask).min(exp2(1023)), unit(0).max(exp2(-1074))),
                 _ => (unit(magnitude_mask), unit(1)),
             };
         };

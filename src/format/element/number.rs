@@ -46,7 +46,8 @@ pub(crate) fn clamp(x: f32, low: f32, high: f32) -> f32 {
     if x.is_nan() { x } else { x.max(low).min(high) }
 }
 
-/// Elements up to this magnitude pass the minifloat and block formats of MASE unchanged (`torch.isclose(x, 0)`).
+/// Elements up to this magnitude pass the minifloat and block formats of MASE unchanged
+/// (`torch.isclose(x, 0)`).
 const NEAR_ZERO: f32 = 1e-8;
 
 /// `y`, or `x` where `x` is near zero, evaluated as `!near * y + near * x`: where either is not finite and

@@ -1,4 +1,5 @@
-//! OCP Microscaling Formats v1.0, and the roundings of [microxcaling](https://github.com/microsoft/microxcaling).
+//! OCP Microscaling Formats v1.0, and the roundings of
+//! [microxcaling](https://github.com/microsoft/microxcaling).
 
 use super::fixed::Fixed;
 use super::float::{Float, Grid};
@@ -42,7 +43,8 @@ pub enum OcpRounding {
 pub enum OcpScale {
     /// `X = floor(log2 max) - emax`, the OCP conversion; the top of the last binade is clipped.
     Floor,
-    /// `X = ceil(log2(max / largest element))` (RCEIL): nothing is clipped.
+    /// `X = ceil(log2(max / largest element))` (RCEIL): nothing is clipped, but for the integers with a
+    /// maximum above their largest element times 2^127.
     Ceil,
 }
 

@@ -17,9 +17,9 @@ impl Element {
         }
     }
 
-    /// The scale code of a block whose largest magnitude is `max`. It does not decrease as `max` grows, except
-    /// for [`Element::BlockMinifloat`], where it does not increase. Infinity and NaN give the code of a NaN block in
-    /// the MX formats and the largest exponent elsewhere.
+    /// The scale code of a block whose largest magnitude is `max`. It does not decrease as `max` grows,
+    /// except for [`Element::BlockMinifloat`], where it does not increase. Infinity and NaN give the code of
+    /// a NaN block in the MX formats and the largest exponent elsewhere.
     ///
     /// The MASE block formats never see a `max` of 0: they put the smallest non-zero maximum of the tensor in
     /// its place, which is the caller's part. Here 0 gives the smallest exponent.
@@ -47,7 +47,8 @@ impl Element {
         }
     }
 
-    /// What [`Element::exponent`] subtracts from a scale code: `exponent = code - offset`, and 128 or more means NaN.
+    /// What [`Element::exponent`] subtracts from a scale code: `exponent = code - offset`, and 128 or more
+    /// means NaN.
     pub fn exponent_offset(self) -> i32 {
         match self {
             Self::BlockFp { exponent_bias, .. } => exponent_bias,

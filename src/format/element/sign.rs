@@ -12,18 +12,31 @@ pub(crate) fn mean(level: u32, levels: u32) -> f32 {
 }
 
 pub(super) fn residual(x: f32, levels: u8) -> f32 {
-    let (mut residual, mut sum) = (x, 0.0);
-    for level in 0..u32::from(levels) {
-        // Inputs are clipped to -1..=1 first there, which leaves the sign.
-        let step = sign(residual) * mean(level, levels.into());
-        sum += step;
-        residual -= step;
-    }
-    sum
+    walk(x, levels.into()).1
 }
 
-/// A code is the signs in order, 1 for minus, below a leading one; a sum that ended early has fewer. Code 0 is 0
-/// too.
+/// The code of `residual(x)`; of NaN that of 0.
+pub(super) fn residual_code(x: f32, levels: u32) -> u32 {
+    walk(x, levels).0
+}
+
+/// The signs of the residuals of `x`, and their sum.
+fn walk(x: f32, levels: u32) -> (u32, f32) {
+    let (mut code, mut residual, mut sum) = (1, x, 0.0);
+    for level in 0..levels {
+        // Inputs are clipped to -1..=1 first there, which leaves the sign.
+        let step = sign(residual) * mean(level, levels);
+        sum += step;
+        if step.abs() > 0.0 {
+            code = code << 1 | u32::from(step < 0.0);
+        }
+        residual -= step;
+    }
+    (code, sum)
+}
+
+/// A code is the signs in order, 1 for minus, below a leading one; a sum that ended early has fewer. Code 0
+/// is 0 too.
 pub(super) fn unit(code: u32, levels: u32) -> f64 {
     let signs = code.checked_ilog2().unwrap_or(0);
     let mut sum = 0.0f32;
@@ -36,15 +49,8 @@ pub(super) fn unit(code: u32, levels: u32) -> f64 {
 
 /// The code of a sum of signs.
 pub(super) fn code(y: f32, levels: u32) -> u32 {
-    // The signs that `y` itself has, nearly always; else a search. Two sums may agree; any of them serves.
-    let (mut residual, mut code) = (y, 1);
-    for level in 0..levels {
-        if residual == 0.0 {
-            break;
-        }
-        code = code << 1 | u32::from(residual < 0.0);
-        residual -= sign(residual) * mean(level, levels);
-    }
+    // The signs that `y` itself has, for few levels; else a search. Two sums may agree; any of them serves.
+    let code = walk(y, levels).0;
     if unit(code, levels) == f64::from(y) {
         return code;
     }

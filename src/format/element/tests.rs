@@ -41,7 +41,8 @@ pub(crate) fn elements() -> Vec<Element> {
         (4, 6),
         (1, 8),
     ] {
-        for exponent_bias in [default_bias(exponent_width), 0, -3, 17, 140, 200] {
+        for exponent_bias in [default_bias(exponent_width), 0, -3, -118, 17, 140, 148 + (1 << exponent_width)]
+        {
             all.push(Element::MinifloatDenorm { width, exponent_width, exponent_bias });
             all.push(Element::MinifloatIeee { width, exponent_width, exponent_bias });
             if width > 1 {
@@ -78,9 +79,8 @@ pub(crate) fn elements() -> Vec<Element> {
             }
         }
     }
-    for element in &all {
-        element.check().unwrap_or_else(|error| panic!("{element:?}: {error}"));
-    }
+    all.retain(|element| element.check().is_ok());
+    assert!(all.len() > 400, "{} elements", all.len());
     all
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn values() -> Vec<f32> {
     let mut all =
         vec![0.0, 1e-8, 1e-9, 1.1e-8, 3.0, 5.5, 1e30, f32::MAX, f32::from_bits(1), f32::from_bits(77)];
     for exponent in (-149..=127).step_by(3).chain(-12..12) {
-        let power = number::exp2_f32(exponent);
+        let power = exp2_f32(exponent);
         let mantissas = [1.25, 1.375, std::f32::consts::SQRT_2, 1.5, 1.6875, 1.96875];
         all.extend([power.next_down(), power, power.next_up()]);
         all.extend(mantissas.map(|mantissa| (power * mantissa).min(f32::MAX)));
@@ -111,17 +111,14 @@ fn check_round_trip(element: Element, x: f32, scale: u8) {
         Some(code) => {
             assert!(u64::from(code) < 1 << element.bits(), "{}: code {code:#x}", what());
             assert_eq!(element.value(code, scale), y, "{}: code {code:#x}", what());
-            assert_eq!(element.encode(x, scale), code);
+            assert_eq!(element.value(element.encode(x, scale), scale), y, "{}: encode", what());
         }
         None => {
             let passed = near_zero_passes(element) && x.abs() <= 1e-8 && y == x && x != 0.0;
             let no_zero = matches!(element, Element::Log { .. } | Element::BlockLog { .. }) && y == 0.0;
             assert!(passed || no_zero || y.is_nan(), "{}: no code", what());
-            assert!(
-                !y.is_nan() || element.exponent(scale).is_none() || number::exp2_f32(128).is_infinite(),
-                "{}",
-                what()
-            );
+            // Powers beyond f32 are infinite there; nothing else gives NaN.
+            assert!(!y.is_nan() || element.exponent(scale).is_none() || x.abs() > 1.7e38, "{}", what());
         }
     }
 }
@@ -306,8 +303,8 @@ fn parameters_out_of_range_are_named() {
             ["exponent_width = 9", "1 to 8"],
         ),
         (
-            Element::BlockFp { width: 8, exponent_width: 8, exponent_bias: 513 },
-            ["exponent_bias = 513", "512"],
+            Element::BlockFp { width: 8, exponent_width: 8, exponent_bias: 405 },
+            ["exponent_bias = 405", "-118 to 404"],
         ),
         (
             Element::BlockMinifloatCorrected { width: 4, exponent_width: 4, exponent_bias_width: 8 },
