@@ -5,6 +5,7 @@
 //! dispatches.
 
 mod activation;
+mod attention;
 mod dequantize;
 mod fusion;
 mod loss;
