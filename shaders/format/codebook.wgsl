@@ -12,6 +12,7 @@ fn shifted_bits(value: u32, exponent: i32) -> u32 {
         mantissa = (mantissa << up) & 0x7fffffu;
         biased = 1 - i32(up);
     }
+    if biased == 255 { return value; }  // OCP codes may be infinite or NaN
     biased += exponent;
     if biased >= 255 { return sign | 0x7f800000u; }
     if biased >= 1 { return sign | (u32(biased) << 23u) | mantissa; }

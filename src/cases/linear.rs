@@ -3,7 +3,7 @@
 
 use super::data::values;
 use super::launch::Device;
-use super::matrix::{one_per_variant, variant_name};
+use super::matrix::{formats, one_per_variant, variant_name};
 use super::product::{Product, int, serves};
 use super::{ONE_OP, Table, Tolerance};
 use crate::format::element::{Element, OcpElement, OcpRounding, OcpScale};
@@ -47,11 +47,13 @@ fn epilogues() -> Vec<Epilogue> {
 /// rows of whole vec4 words in GEMM and stored integer sums are left to formats that stand for the others.
 fn products(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
     let kernel = table.kernel;
-    for (m, rows, cols) in SHAPES {
-        if !serves(kernel, m) {
-            continue;
-        }
-        for format in one_per_variant(rows, cols) {
+    let mut shapes = SHAPES.into_iter().filter(|&(m, ..)| serves(kernel, m));
+    // Every format once; after that formats that share a pipeline stand for each other.
+    let first = shapes.next();
+    for (m, rows, cols) in first.into_iter().chain(shapes) {
+        let all =
+            if first == Some((m, rows, cols)) { formats(rows, cols) } else { one_per_variant(rows, cols) };
+        for format in all {
             let another_partition = (2..=4).contains(&m) && serves(kernel, 1);
             let skip = match format {
                 Format::F32 | Format::Int { bits: 4, .. } => false,
@@ -78,11 +80,13 @@ fn products(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
 }
 
 fn stands_for_others(format: Format) -> bool {
-    match format {
-        Format::F32 | Format::F16 | Format::Int { bits: 4, .. } | Format::MxInt { bits: 6 } => true,
-        Format::Radix { base: 11, group: 128, .. } | Format::Base11Nine32 { group: 128 } => true,
-        _ => false,
-    }
+    let base11 =
+        matches!(format, Format::Radix { base: 11, group: 128, .. } | Format::Base11Nine32 { group: 128 });
+    base11
+        || matches!(
+            format,
+            Format::F32 | Format::F16 | Format::Int { bits: 4, .. } | Format::MxInt { bits: 6 }
+        )
 }
 
 fn with_epilogues(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {

@@ -203,8 +203,8 @@ impl Product {
     /// With every scale set to 1 the sums of a grouped format are integers too, and exact below 2^24.
     pub(super) fn unit_scales(&self, gpu: &Device, format: ActivationFormat) -> Result<Outcome> {
         let (mut w, mut q) = (self.weights()?, self.quantized(format)?);
-        let Some(one) = unit_scale(&w) else { return self.integer(gpu, format) };
-        w.scales.fill(one);
+        let Some(scales) = unit_scales(&w) else { return self.integer(gpu, format) };
+        w.scales = scales;
         q.scales.fill(1.0);
         let got = self.dispatch(gpu, &w, Operand::Codes(&q))?;
         let want: Vec<f32> = reference::integer_accumulators(&q, &w)?.into_iter().map(|v| v as f32).collect();
@@ -241,14 +241,16 @@ pub(super) fn chunk_scales(q: &QuantizedActivations, cols: usize) -> Vec<f32> {
     q.scales.chunks(cols.div_ceil(q.group)).flat_map(|scales| -> Vec<f32> { of_row(scales) }).collect()
 }
 
-/// A word of scales that all are 1, where a word of scales is nothing else.
-fn unit_scale(w: &Packed) -> Option<u32> {
+/// Scales that all are 1, where a word of scales is nothing else or a zero point.
+fn unit_scales(w: &Packed) -> Option<Vec<u32>> {
     let scheme = w.format.scheme(w.rows, w.cols).ok()?;
+    let all = |one: u32| Some(vec![one; w.scales.len()]);
     match scheme.scale {
-        Scale::F32 => Some(1.0f32.to_bits()),
-        Scale::F16 if scheme.codes != Codes::Sign => Some(0x3c00_3c00),
+        Scale::F32 => all(1.0f32.to_bits()),
+        Scale::F16 if scheme.codes != Codes::Sign => all(0x3c00_3c00),
+        Scale::F16Zero => Some(w.scales.iter().map(|word| word & 0xffff_0000 | 0x3c00).collect()),
         Scale::Exponent { offset, fraction } => {
-            u8::try_from(offset + fraction).ok().map(|byte| 0x0101_0101 * u32::from(byte))
+            u8::try_from(offset + fraction).ok().and_then(|byte| all(0x0101_0101 * u32::from(byte)))
         }
         _ => None,
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::element::{Element, OcpElement, OcpScale};
-use super::{Block, Format, Scope, int, mxint, names};
+use super::{Block, Format, Scope, display, int, mxint};
 use crate::error::{Error, Result, invalid};
 
 /// How the input of a linear layer is quantized. Text: that of a weight format; `int8`, `int8(scale=row)`,
@@ -36,7 +36,7 @@ impl fmt::Display for ActivationFormat {
             Self::Int { bits, scope: ActivationScope::Tensor } => format!("int{bits}"),
             Self::Int { bits, scope: ActivationScope::Row } => format!("int{bits}(scale=row)"),
             Self::TorchDynamic => "torch_dynamic".to_owned(),
-            Self::Element { element, block } => names::element_text(element, block),
+            Self::Element { element, block } => display::element_text(element, block),
         };
         f.pad(&text)
     }

@@ -69,7 +69,7 @@ impl Block {
                 if !(1..=MAX_DIMENSIONS as u8).contains(&len) {
                     invalid!("block_size: want 1 to {MAX_DIMENSIONS} dimensions");
                 }
-                if let Some(bad) = dims.iter().find(|&&d| d == 0 || d < -1 || d > 1 << 24) {
+                if let Some(bad) = dims.iter().find(|&&d| d == 0 || !(-1..=1 << 24).contains(&d)) {
                     invalid!(
                         "block_size: {bad}: want sizes from 1 to {}, or -1 for the whole dimension",
                         1 << 24

@@ -34,9 +34,11 @@ mod activation;
 mod bits;
 mod block;
 mod call;
+mod catalog;
 mod codebook;
 mod custom;
 pub mod digits;
+mod display;
 pub mod element;
 mod encode;
 mod float;
@@ -354,7 +356,7 @@ impl Format {
 
     /// Every format with its usual parameters, for tables and tests.
     pub fn catalog() -> Vec<Self> {
-        names::catalog()
+        catalog::catalog()
     }
 
     /// An OCP MX format: `element` in blocks of 32 along the inputs, nearest even, scales by `scale`.

@@ -1,6 +1,5 @@
-//! Text form of weight formats, and the catalog.
+//! From text to weight formats; the way back is in `display.rs`.
 
-use std::fmt;
 use std::str::FromStr;
 
 use super::call::Call;
@@ -12,11 +11,11 @@ use super::{Block, Format, MX_BLOCK, Scope};
 use crate::error::{Error, Result, closest_names, invalid};
 
 /// Group of formats with a real scale per group when none is given.
-const GROUP: u32 = 128;
+pub(super) const GROUP: u32 = 128;
 /// Group of `mxint_cuda` when none is given: the default of mase-cuda's QLinearPacked.
-const CUDA_GROUP: u32 = 16;
+pub(super) const CUDA_GROUP: u32 = 16;
 /// Group of `nf4` when none is given, as in QLoRA.
-const NF4_GROUP: u32 = 64;
+pub(super) const NF4_GROUP: u32 = 64;
 /// Block of MASE's block formats when none is given: 16 inputs of a row.
 const BLOCK: [i32; 2] = [1, 16];
 
@@ -24,7 +23,7 @@ const BLOCK: [i32; 2] = [1, 16];
 const NEAR: usize = 7;
 
 /// Names without a number in them, in the order of lists.
-const NAMES: [&str; 35] = [
+pub(super) const NAMES: [&str; 35] = [
     "f32",
     "f16",
     "bf16",
@@ -61,10 +60,10 @@ const NAMES: [&str; 35] = [
     "q5_k",
     "q6_k",
 ];
-const MORE_NAMES: [&str; 3] = ["iq4_nl", "tq1_0", "tq2_0"];
+pub(super) const MORE_NAMES: [&str; 3] = ["iq4_nl", "tq1_0", "tq2_0"];
 
 /// OCP elements with floating point, by name.
-const MXFP: [(&str, OcpElement); 5] = [
+pub(super) const MXFP: [(&str, OcpElement); 5] = [
     ("mxfp4", OcpElement::Fp4E2m1),
     ("mxfp6_e2m3", OcpElement::Fp6E2m3),
     ("mxfp6_e3m2", OcpElement::Fp6E3m2),
@@ -72,13 +71,13 @@ const MXFP: [(&str, OcpElement); 5] = [
     ("mxfp8_e5m2", OcpElement::Fp8E5m2),
 ];
 /// OCP integers; as weights `mxint8`, `mxint6` and `mxint4` have a variant of their own.
-const MXINT: [(&str, OcpElement); 3] =
+pub(super) const MXINT: [(&str, OcpElement); 3] =
     [("mxint8", OcpElement::Int8), ("mxint6", OcpElement::Int6), ("mxint4", OcpElement::Int4)];
-const ROUNDINGS: [(&str, OcpRounding); 3] =
+pub(super) const ROUNDINGS: [(&str, OcpRounding); 3] =
     [("even", OcpRounding::Even), ("nearest", OcpRounding::AwayFromZero), ("floor", OcpRounding::Floor)];
 const SCALES: [(&str, OcpScale); 2] = [("floor", OcpScale::Floor), ("ceil", OcpScale::Ceil)];
 /// Digits per field and bits per field by base: the densest layouts of at most 32 bits that are cheap to take apart.
-const DIGITS: [(u16, u8, u8); 12] = [
+pub(super) const DIGITS: [(u16, u8, u8); 12] = [
     (3, 5, 8),
     (5, 3, 7),
     (7, 1, 3),
@@ -93,18 +92,18 @@ const DIGITS: [(u16, u8, u8); 12] = [
     (45, 2, 11),
 ];
 
-fn default_digits(base: u16) -> (u8, u8) {
+pub(super) fn default_digits(base: u16) -> (u8, u8) {
     let known = DIGITS.iter().find(|(known, ..)| *known == base);
     known.map_or_else(|| (1, bits_of(base, 1)), |&(_, digits, bits)| (digits, bits))
 }
 
 /// Bits that hold `digits` digits.
-fn bits_of(base: u16, digits: u8) -> u8 {
+pub(super) fn bits_of(base: u16, digits: u8) -> u8 {
     let states = u64::from(base).saturating_pow(digits.into());
     (64 - states.saturating_sub(1).leading_zeros()) as u8
 }
 
-fn default_bias(exponent_width: u8) -> i32 {
+pub(super) fn default_bias(exponent_width: u8) -> i32 {
     (1 << exponent_width.saturating_sub(1).min(30)) - 1
 }
 
@@ -333,192 +332,4 @@ impl FromStr for Format {
     fn from_str(text: &str) -> Result<Self> {
         parse(text, &[])
     }
-}
-
-fn scope_text(scope: Scope) -> String {
-    match scope {
-        Scope::Tensor => String::new(),
-        Scope::Row => "(scale=row)".to_owned(),
-        Scope::Group(group) => format!("(group={group})"),
-    }
-}
-
-// `pad` rather than `write!`, so that tables can align names with `{:>16}`.
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let grouped = |name: &str, group: u32, usual: u32| match group == usual {
-            true => name.to_owned(),
-            false => format!("{name}(group={group})"),
-        };
-        let text = match *self {
-            Self::F32 => "f32".to_owned(),
-            Self::F16 => "f16".to_owned(),
-            Self::Bf16 => "bf16".to_owned(),
-            Self::Int { bits, scope } => format!("int{bits}{}", scope_text(scope)),
-            Self::Uint { bits, group } => grouped(&format!("uint{bits}"), group, GROUP),
-            Self::BinaryMean { scope } => format!("binary_mean{}", scope_text(scope)),
-            Self::TernaryMean { scope } => format!("ternary_mean{}", scope_text(scope)),
-            Self::Ternary => "ternary".to_owned(),
-            Self::TorchDynamic => "torch_dynamic".to_owned(),
-            Self::MxInt { bits } => format!("mxint{bits}"),
-            Self::MxIntCuda { group } => grouped("mxint_cuda", group, CUDA_GROUP),
-            Self::Radix { base: 11, digits: 2, bits: 7, group } => grouped("base11", group, GROUP),
-            Self::Radix { base, digits, bits, group } => {
-                let layout = match (digits, bits) == default_digits(base) {
-                    true => String::new(),
-                    false => format!(",digits={digits},bits={bits}"),
-                };
-                let group = if group == GROUP { String::new() } else { format!(",group={group}") };
-                format!("radix(base={base}{layout}{group})")
-            }
-            Self::Base11Nine32 { group: GROUP } => "base11(layout=9in32)".to_owned(),
-            Self::Base11Nine32 { group } => format!("base11(layout=9in32,group={group})"),
-            Self::Nf4 { group } => grouped("nf4", group, NF4_GROUP),
-            Self::NvFp4 => "nvfp4".to_owned(),
-            Self::Element { element, block } => element_text(element, block),
-            Self::Ggml(kind) => kind.name().to_owned(),
-            Self::Custom(id) => custom::get(id).name.clone(),
-        };
-        f.pad(&text)
-    }
-}
-
-pub(super) fn element_text(element: Element, block: Block) -> String {
-    let bias = |bias: i32, usual: i32| match bias == usual {
-        true => String::new(),
-        false => format!(",exponent_bias={bias}"),
-    };
-    let minifloat = |name: &str, width: u8, exponent_width: u8, exponent_bias: i32| {
-        let bias = bias(exponent_bias, default_bias(exponent_width));
-        format!("{name}(width={width},exponent_width={exponent_width}{bias})")
-    };
-    match element {
-        Element::Integer { width, frac_width, signed, floor } => {
-            let floor = if floor { ",floor" } else { "" };
-            let signed = if signed { "" } else { ",is_signed=false" };
-            format!("integer(width={width},frac_width={frac_width}{floor}{signed})")
-        }
-        Element::MinifloatDenorm { width, exponent_width, exponent_bias } => {
-            minifloat("minifloat_denorm", width, exponent_width, exponent_bias)
-        }
-        Element::MinifloatIeee { width, exponent_width, exponent_bias } => {
-            minifloat("minifloat_ieee", width, exponent_width, exponent_bias)
-        }
-        Element::Log { width, exponent_bias } => {
-            format!("log(width={width}{})", bias(exponent_bias, default_bias(width.saturating_sub(1))))
-        }
-        Element::Binary => "binary".to_owned(),
-        Element::ResidualSign { levels } => format!("residual_sign(levels={levels})"),
-        Element::BlockFp { width, exponent_width, exponent_bias } => {
-            let bias = bias(exponent_bias, default_bias(exponent_width));
-            format!("block_fp(width={width},exponent_width={exponent_width}{bias},block_size={block})")
-        }
-        Element::BlockMinifloat { width, exponent_width, exponent_bias_width } => format!(
-            "block_minifloat(width={width},exponent_width={exponent_width},\
-             exponent_bias_width={exponent_bias_width},block_size={block})"
-        ),
-        Element::BlockMinifloatCorrected { width, exponent_width, exponent_bias_width } => format!(
-            "block_minifloat_corrected(width={width},exponent_width={exponent_width},\
-             exponent_bias_width={exponent_bias_width},block_size={block})"
-        ),
-        Element::BlockLog { width, exponent_bias_width } => {
-            format!("block_log(width={width},exponent_bias_width={exponent_bias_width},block_size={block})")
-        }
-        Element::MxInt { width } => format!("mxint(width={width},block={block})"),
-        Element::MxIntHardware { width, exponent_width } => {
-            format!("mxint_hardware(width={width},exponent_width={exponent_width},parallelism={block})")
-        }
-        Element::MaseMxFp { exponent_width, fraction_width } => format!(
-            "mase_mxfp(exponent_width={exponent_width},fraction_width={fraction_width},block={block})"
-        ),
-        Element::Ocp { element, rounding, scale } => {
-            let mut names = MXFP.iter().chain(&MXINT);
-            let name = names.find(|(_, known)| *known == element).map_or("mx", |(name, _)| name);
-            let mut parameters = Vec::new();
-            if scale != OcpScale::Floor {
-                parameters.push("scale=ceil".to_owned());
-            }
-            if let Some((rounding, _)) = ROUNDINGS.iter().skip(1).find(|(_, known)| *known == rounding) {
-                parameters.push(format!("round={rounding}"));
-            }
-            match block.list().last() {
-                Some(&size) if size != MX_BLOCK as i32 => parameters.push(format!("block={size}")),
-                _ => {}
-            }
-            if parameters.is_empty() { name.to_owned() } else { format!("{name}({})", parameters.join(",")) }
-        }
-    }
-}
-
-/// Every format with its usual parameters, and the registered ones.
-pub(super) fn catalog() -> Vec<Format> {
-    let mut texts: Vec<String> = ["f32", "f16", "bf16"].map(str::to_owned).to_vec();
-    texts.extend((2..=8).rev().map(|bits| format!("int{bits}")));
-    texts.extend([8, 4].map(|bits| format!("int{bits}(scale=row)")));
-    texts.extend([8, 6, 4, 3, 2].map(|bits| format!("int{bits}(group=128)")));
-    texts.push("int4(group=32)".to_owned());
-    texts.extend([8, 4].map(|bits| format!("uint{bits}")));
-    texts.extend([8, 6, 4].map(|bits| format!("mxint{bits}")));
-    texts.extend(
-        [
-            "mxint_cuda",
-            "base11(group=32)",
-            "base11",
-            "base11(layout=9in32)",
-            "base11(layout=9in32,group=256)",
-            "radix(base=3)",
-            "radix(base=5)",
-            "radix(base=9)",
-            "radix(base=45)",
-            "radix(base=11,digits=9,bits=32)",
-            "nf4",
-            "nvfp4",
-            "mxfp8_e4m3",
-            "mxfp8_e5m2",
-            "mxfp6_e2m3",
-            "mxfp6_e3m2",
-            "mxfp4",
-            "mxfp4(scale=ceil)",
-            "mxint(8,16)",
-            "mxint(4,32)",
-            "mxint_hardware(8,4,[2,8])",
-            "mase_mxfp",
-            "integer(8,4)",
-            "integer(4,2,floor)",
-            "integer(16,8)",
-            "minifloat_denorm(8,4)",
-            "minifloat_ieee(8,4)",
-            "minifloat_ieee(16,5)",
-            "log(8)",
-            "log(4,7)",
-            "block_fp",
-            "block_fp(8,8,none,[16])",
-            "block_fp(4,8,none,[1,32])",
-            "block_minifloat",
-            "block_minifloat_corrected",
-            "block_minifloat_corrected(6,3,8,[4,8])",
-            "block_log",
-            "binary",
-            "binary_mean",
-            "binary_mean(scale=row)",
-            "binary_mean(group=128)",
-            "ternary",
-            "ternary_mean(scale=row)",
-            "ternary_mean(group=128)",
-            "residual_sign(2)",
-            "torch_dynamic",
-            "iq4_nl",
-            "q4_0",
-            "q8_0",
-            "q4_k",
-            "q5_k",
-            "q6_k",
-            "tq1_0",
-            "tq2_0",
-        ]
-        .map(str::to_owned),
-    );
-    texts.extend(custom::names());
-    // A text above that does not parse would be missing from the table that a test counts.
-    texts.iter().filter_map(|text| text.parse().ok()).collect()
 }

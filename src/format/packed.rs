@@ -251,7 +251,10 @@ impl Packed {
             Codes::Unsigned(width) => {
                 let field = bits::get(words, k * usize::from(width), width.into()) as i32;
                 match layout.scheme.scale {
-                    Scale::F16Zero => field - (self.field(layout, self.group(layout, row, k)) >> 16) as i32,
+                    Scale::F16Zero => {
+                        let zero = self.field(layout, self.group(layout, row, k)) >> 16;
+                        field - (zero & ((1 << width) - 1)) as i32
+                    }
                     _ => field,
                 }
             }

@@ -66,10 +66,10 @@ impl Assignment {
                 if !is_match(weight) {
                     continue;
                 }
-                if weight.role == Role::Embedding && spec.activation.is_some() {
+                if weight.role == Role::Embedding && (spec.activation.is_some() || spec.bias.is_some()) {
                     invalid!(
-                        "qconfig `{key}`: `{spec}` quantizes activations, but an embedding is looked up and has \
-                         none; use a weight format such as `{}`",
+                        "qconfig `{key}`: `{spec}` quantizes activations or a bias, but an embedding is looked up and \
+                         has none; use a weight format such as `{}`",
                         spec.weight
                     );
                 }

@@ -3,6 +3,7 @@
 mod blocks;
 mod cases;
 mod elementwise;
+mod ggml;
 mod golden;
 mod layers;
 mod microscaling;
