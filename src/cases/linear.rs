@@ -204,7 +204,11 @@ pub(super) fn float(table: &mut Table) {
 fn scales_per_chunk(table: &mut Table) {
     let kernel = table.kernel;
     let x = ActivationFormat::Element {
-        element: Element::Ocp { element: OcpElement::Int8, rounding: OcpRounding::Even, scale: OcpScale::Floor },
+        element: Element::Ocp {
+            element: OcpElement::Int8,
+            rounding: OcpRounding::Even,
+            scale: OcpScale::Floor,
+        },
         block: Block::dims(&[1, 32]),
     };
     let formats = [

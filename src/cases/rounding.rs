@@ -123,7 +123,8 @@ fn activations(rows: usize, cols: usize) -> Vec<f32> {
                 3 => 0.0f32.copysign(*x),
                 4 => [power, power.next_up(), power.next_down(), power * 1.5][k % 4],
                 5 => {
-                    let near = [1e-8, 1e-8f32.next_up(), 1e-8f32.next_down(), 1e-9, 3e-8, 1e-40, 1e-45][k % 7];
+                    let near =
+                        [1e-8, 1e-8f32.next_up(), 1e-8f32.next_down(), 1e-9, 3e-8, 1e-40, 1e-45][k % 7];
                     near.copysign(*x)
                 }
                 6 => *x * 1e20,
@@ -180,7 +181,8 @@ fn true_maxima(x: &[f32], cols: usize, tokens: &[Token], block: Block, tiles: bo
         }
     };
     let max = |row: usize, columns: std::ops::Range<usize>| {
-        let of_row = |row: usize| x[row * cols..][columns.clone()].iter().fold(0, |m, v| v.abs().to_bits().max(m));
+        let of_row =
+            |row: usize| x[row * cols..][columns.clone()].iter().fold(0, |m, v| v.abs().to_bits().max(m));
         tile(row).map(of_row).max().unwrap_or(0)
     };
     let rows = tokens.len();
@@ -212,7 +214,8 @@ fn maxima_case(table: &mut Table, parts: &'static [(u32, u32)], cols: usize, tex
 }
 
 pub(super) fn block_absmax(table: &mut Table) {
-    for (text, cols) in [("block_fp", 37), ("mxfp4", 172), ("block_fp(8,8,none,[1,5])", 5), ("mxint(8,1)", 7)] {
+    for (text, cols) in [("block_fp", 37), ("mxfp4", 172), ("block_fp(8,8,none,[1,5])", 5), ("mxint(8,1)", 7)]
+    {
         maxima_case(table, &PARTS, cols, text, false);
     }
     maxima_case(table, &[(0, 4100)], 1030, "mxint_hardware(8,4,[1,1])", false);
@@ -257,7 +260,9 @@ fn cases(
         for cols in WIDTHS.into_iter().filter(fits).take(2) {
             let tokens = sequences(&PARTS);
             let shape = format!("{text} [{}, {cols}], {} sequences", tokens.len(), PARTS.len());
-            table.add(family(text), shape, Tolerance::Exact, move |gpu| check(gpu, text.parse()?, cols, &tokens));
+            table.add(family(text), shape, Tolerance::Exact, move |gpu| {
+                check(gpu, text.parse()?, cols, &tokens)
+            });
         }
     }
 }
@@ -272,7 +277,8 @@ pub(super) fn rounded_values(table: &mut Table) {
             invalid!("{format} is rounded by {}", used.row().name);
         }
         // A zero has no sign on the device.
-        let want: Vec<f32> = fake_quantize(&x, cols, &spans(tokens), format).iter().map(|y| y + 0.0).collect();
+        let want: Vec<f32> =
+            fake_quantize(&x, cols, &spans(tokens), format).iter().map(|y| y + 0.0).collect();
         Ok(Outcome::floats(got, strided(&want, cols, stride, POISON), stride))
     });
 }

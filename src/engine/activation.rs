@@ -91,8 +91,7 @@ impl Lowering<'_> {
         }
         let x = self.whole(node)?;
         let y = self.pool.take(self.c.gpu, "quantized activations", x.rows, x.width)?;
-        let mut params =
-            vec![("m", x.rows as u32), ("cols", x.width as u32), ("y_stride", y.stride as u32)];
+        let mut params = vec![("m", x.rows as u32), ("cols", x.width as u32), ("y_stride", y.stride as u32)];
         if let ActivationFormat::Element { .. } = format {
             params.push(("x_stride", x.stride as u32));
             self.round(node, format, false, &[("y", &y.buffer)], params, x.rows * x.width.div_ceil(4))?;
@@ -169,7 +168,8 @@ impl Lowering<'_> {
         if !rounding.has_scales() {
             return Ok((rounding.table.clone(), rounding.table.clone()));
         }
-        let blocks = params.iter().find(|(name, _)| *name == "blocks").map_or(1, |(_, blocks)| *blocks as usize);
+        let blocks =
+            params.iter().find(|(name, _)| *name == "blocks").map_or(1, |(_, blocks)| *blocks as usize);
         let maxima = self.c.gpu.buffer("block maxima", (x.rows * blocks * 4) as u64)?;
         let least = self.c.gpu.buffer("smallest maxima", (x.rows * 4) as u64)?;
         let buffers = [("x", &x.buffer), ("tokens", tokens), ("maxima", &maxima), ("least", &least)];

@@ -325,12 +325,8 @@ impl Lowering<'_> {
             let Some(q) = self.quantized.get(&(input, format)) else {
                 invalid!("activations were not quantized");
             };
-            let operand = Operand::Codes {
-                x: &q.words,
-                scales: &q.scales,
-                stride: q.stride,
-                per_chunk: q.per_chunk,
-            };
+            let operand =
+                Operand::Codes { x: &q.words, scales: &q.scales, stride: q.stride, per_chunk: q.per_chunk };
             matmul::multiply(gpu, &mut self.binder, &matrix, y.rows, operand, &target, None)?;
         } else {
             let x = match activation {

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
 use super::rounding::Rounding;
+use crate::error::{Error, Result};
 use crate::format::element::Element;
 use crate::format::{Format, Layout, Packed, Scale};
 use crate::gpu::{Buffer, Gpu};

@@ -116,7 +116,8 @@ struct Wide {
 impl Wide {
     fn new(element: Element) -> Self {
         let power = |exponent: u32| f64::from(exponent).exp2();
-        let signed = |width: u8| (power(u32::from(width) - 1) as f32, (power(u32::from(width) - 1) - 1.0) as f32);
+        let signed =
+            |width: u8| (power(u32::from(width) - 1) as f32, (power(u32::from(width) - 1) - 1.0) as f32);
         let fixed = |mantissa: u32, floor: bool, (low, high): (f32, f32)| Self {
             kind: 0,
             mantissa,

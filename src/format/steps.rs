@@ -136,7 +136,8 @@ impl Element {
     /// The integer codes of `x` on the steps of [`Element::value_steps`], as i32. For formats with
     /// [integer codes](Element::integer_codes) that no value passes.
     pub fn code_steps(self, scale_code: u8) -> StepTable {
-        let code = |bits: u32| self.code(f32::from_bits(bits), scale_code).or_else(|| self.code(0.0, scale_code));
+        let code =
+            |bits: u32| self.code(f32::from_bits(bits), scale_code).or_else(|| self.code(0.0, scale_code));
         self.value_steps(scale_code).map(|bits| i32::from(self.integer_code(code(bits).unwrap_or(0))) as u32)
     }
 
@@ -329,7 +330,8 @@ mod tests {
 
     #[test]
     fn code_steps_are_the_codes_of_the_definition() {
-        for element in elements().into_iter().filter(|e| e.integer_fraction().is_some() && e.has_few_values()) {
+        for element in elements().into_iter().filter(|e| e.integer_fraction().is_some() && e.has_few_values())
+        {
             let scales = element.scale_steps();
             for scale in scales.iter().step_by(scales.len().div_ceil(5)) {
                 let steps = element.code_steps(scale.code);
