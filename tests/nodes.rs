@@ -132,9 +132,20 @@ fn mixed(graph: &Graph, spec: &str) -> Assignment {
 fn biases_slices_odd_heads_and_a_quantized_head() {
     let graph = Arc::new(gpt());
     let weights = Made { graph: &graph, wrong: None };
-    for spec in
-        ["f32", "int8@int8", "int4(group=32)@int4(scale=row)", "mxint_cuda(group=5)@int8", "base11@int6"]
-    {
+    for spec in [
+        "f32",
+        "int8@int8",
+        "int4(group=32)@int4(scale=row)",
+        "mxint_cuda(group=5)@int8",
+        "base11@int6",
+        "torch_dynamic",
+        "int4(group=32)@mxint8",
+        "mxint8@mxint(8,5)",
+        "binary_residual_sign(levels=3)",
+        "block_fp(8,8,none,[16])@block_fp(8,8,none,[16])",
+        "block_log@block_log(8,8,[2,7])",
+        "f16@minifloat_ieee(16,5)",
+    ] {
         assert_holds(spec, &graph, &weights, &mixed(&graph, spec));
     }
 }

@@ -4,11 +4,12 @@ const SLICE: u32 = 2u;  // vec4<u32> of i8x4 words per slice and row
 const GRID_N: u32 = TILE_N / THREAD_N;
 const GRID_M: u32 = TILE_M / THREAD_M;
 const_assert WORKGROUP == GRID_M * GRID_N;
-const_assert SLICE * 16u * (TILE_M + TILE_N) + TILE_N * 4u <= 16384u;
+const_assert SLICE * 16u * (TILE_M + TILE_N) + (TILE_M + TILE_N) * 4u <= 16384u;
 
 var<workgroup> x_tile: array<vec4<u32>, TILE_M * SLICE>;  // [TILE_M, SLICE]
 var<workgroup> w_tile: array<vec4<u32>, TILE_N * SLICE>;  // [TILE_N, SLICE]
 var<workgroup> s_tile: array<f32, TILE_N>;                // scale of the chunk, per row of W
+var<workgroup> x_scale_tile: array<f32, select(1u, TILE_M, X_PER_CHUNK == 1u)>;
 
 fn words(a: vec4<i32>, b: vec4<i32>, c: vec4<i32>, d: vec4<i32>) -> vec4<u32> {
     return vec4<u32>(pack4xI8(a), pack4xI8(b), pack4xI8(c), pack4xI8(d));
@@ -44,6 +45,9 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
             w_tile[row * SLICE + 1u] = words(c.q[4], c.q[5], c.q[6], c.q[7]);
             s_tile[row] = scale_at(n, chunk * CHUNK);
         }
+        if X_PER_CHUNK == 1u {
+            for (var row = lane; row < TILE_M; row += WORKGROUP) { x_scale_tile[row] = chunk_scale(m0 + row, chunk); }
+        }
         workgroupBarrier();
         for (var j = 0u; j < THREAD_N; j++) {
             let row = column + j * GRID_N;
@@ -53,8 +57,9 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
             for (var i = 0u; i < THREAD_M; i++) {
                 let at = (line + i * GRID_M) * SLICE;
                 let products = dot16(x_tile[at], low) + dot16(x_tile[at + 1u], high);
-                if ROW_SCALE { sum[i][j] += products; }
-                else { acc[i][j] += f32(products) * scale; }
+                if WHOLE_SUM { sum[i][j] += products; }
+                else if X_PER_CHUNK == 0u { acc[i][j] += f32(products) * scale; }
+                else { acc[i][j] += f32(products) * scale * x_scale_tile[at / SLICE]; }
             }
         }
         workgroupBarrier();
@@ -64,8 +69,8 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
             let m = m0 + line + i * GRID_M;
             let n = n0 + column + j * GRID_N;
             if m < params.m && n < params.rows {
-                if ROW_SCALE { finish_i32(m, n, sum[i][j], x_scale[m] * scale_at(n, 0u)); }
-                else { finish(m, n, acc[i][j] * x_scale[m]); }
+                if WHOLE_SUM { finish_i32(m, n, sum[i][j], x_scale[m] * scale_at(n, 0u)); }
+                else { finish_chunks(m, n, acc[i][j]); }
             }
         }
     }

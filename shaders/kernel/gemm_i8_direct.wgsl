@@ -1,6 +1,6 @@
 // gemm_i8_direct: gemm_i8 for software drivers, which expand dot4I8Packed into shifts: codes travel as f32.
-// The products of one chunk stay below 2^24, so its f32 sum is the exact integer; it is then added in i32, over
-// all of K where W has one scale per row (ROW_SCALE), or scaled chunk by chunk.
+// The products of one chunk stay below 2^24, so its f32 sum is the exact integer; it is then added in i32 over all of
+// K, or scaled chunk by chunk (lib/x_scale.wgsl).
 // Partition: lib/direct.wgsl.
 fn quad(m: u32, at: u32) -> vec4<f32> {
     return vec4<f32>(unpack4xI8(x[min(m, params.m - 1u) * params.x_stride + at]));
@@ -20,8 +20,8 @@ fn finish_row(m: u32, n0: u32, total: vec4<i32>, sums: vec4<f32>) {
     for (var j = 0u; j < THREAD_N; j++) {
         let n = n0 + j * WORKGROUP;
         if n < params.rows {
-            if ROW_SCALE { finish_i32(m, n, total[j], x_scale[m] * scale_at(n, 0u)); }
-            else { finish(m, n, sums[j] * x_scale[m]); }
+            if WHOLE_SUM { finish_i32(m, n, total[j], x_scale[m] * scale_at(n, 0u)); }
+            else { finish_chunks(m, n, sums[j]); }
         }
     }
 }
@@ -44,7 +44,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
                                           quad(m0 + 4u, at), quad(m0 + 5u, at), quad(m0 + 6u, at), quad(m0 + 7u, at)));
         let part = advance(Sums(), code_weights(n.x, chunk), code_weights(n.y, chunk),
                            code_weights(n.z, chunk), code_weights(n.w, chunk), q);
-        if ROW_SCALE {
+        if WHOLE_SUM {
             t.i[0] += vec4<i32>(part.a[0]);
             t.i[1] += vec4<i32>(part.a[1]);
             t.i[2] += vec4<i32>(part.a[2]);
@@ -56,14 +56,14 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         } else {
             let k = chunk * CHUNK;
             let scale = vec4<f32>(scale_at(n.x, k), scale_at(n.y, k), scale_at(n.z, k), scale_at(n.w, k));
-            s.a[0] += part.a[0] * scale;
-            s.a[1] += part.a[1] * scale;
-            s.a[2] += part.a[2] * scale;
-            s.a[3] += part.a[3] * scale;
-            s.a[4] += part.a[4] * scale;
-            s.a[5] += part.a[5] * scale;
-            s.a[6] += part.a[6] * scale;
-            s.a[7] += part.a[7] * scale;
+            s.a[0] += part.a[0] * scale * chunk_scale(m0, chunk);
+            s.a[1] += part.a[1] * scale * chunk_scale(m0 + 1u, chunk);
+            s.a[2] += part.a[2] * scale * chunk_scale(m0 + 2u, chunk);
+            s.a[3] += part.a[3] * scale * chunk_scale(m0 + 3u, chunk);
+            s.a[4] += part.a[4] * scale * chunk_scale(m0 + 4u, chunk);
+            s.a[5] += part.a[5] * scale * chunk_scale(m0 + 5u, chunk);
+            s.a[6] += part.a[6] * scale * chunk_scale(m0 + 6u, chunk);
+            s.a[7] += part.a[7] * scale * chunk_scale(m0 + 7u, chunk);
         }
     }
     finish_row(m0, n0, t.i[0], s.a[0]);

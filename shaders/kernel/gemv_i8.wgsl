@@ -1,5 +1,5 @@
-// gemv_i8: y[m, n] = finish(x_scale[m] * sum_k code_x[m, k] code_W[n, k] scale_W) for m <= TILE_M tokens;
-// dot products in i32. One i32 sum over all of K where W has one scale per row (ROW_SCALE), else one per chunk.
+// gemv_i8: y[m, n] = finish(sum_k code_x[m, k] x_scale code_W[n, k] scale_W) for m <= TILE_M tokens; dot products in
+// i32, over all of K or per chunk: lib/x_scale.wgsl.
 // Partition: as gemv. x holds i8x4 words, 8 per chunk, padded with zero codes.
 const_assert WORKGROUP % LANES == 0u;
 const SUMS: u32 = TILE_M * THREAD_N;
@@ -19,13 +19,13 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
             let row = select(0u, n0 + j, n0 + j < params.rows);
             let c = codes_at(row, chunk);
             var scale = 0.0;
-            if !ROW_SCALE { scale = scale_at(row, chunk * CHUNK); }
+            if !WHOLE_SUM { scale = scale_at(row, chunk * CHUNK); }
             for (var m = 0u; m < TILE_M; m++) {
                 let at = min(m, params.m - 1u) * params.x_stride + chunk * 8u;
                 var products = 0;
                 for (var i = 0u; i < 8u; i++) { products += dot4I8Packed(pack4xI8(c.q[i]), x[at + i]); }
-                if ROW_SCALE { sum[m * THREAD_N + j] += products; }
-                else { acc[m * THREAD_N + j] += f32(products) * scale; }
+                if WHOLE_SUM { sum[m * THREAD_N + j] += products; }
+                else { acc[m * THREAD_N + j] += f32(products) * scale * chunk_scale(m, chunk); }
             }
         }
     }
@@ -56,8 +56,8 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         for (var j = 0u; j < THREAD_N; j++) {
             let n = n0 + j;
             if m < params.m && n < params.rows {
-                if ROW_SCALE { finish_i32(m, n, sum[m * THREAD_N + j], x_scale[m] * scale_at(n, 0u)); }
-                else { finish(m, n, acc[m * THREAD_N + j] * x_scale[m]); }
+                if WHOLE_SUM { finish_i32(m, n, sum[m * THREAD_N + j], x_scale[m] * scale_at(n, 0u)); }
+                else { finish_chunks(m, n, acc[m * THREAD_N + j]); }
             }
         }
     }

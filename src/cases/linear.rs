@@ -4,10 +4,10 @@
 use super::data::values;
 use super::launch::Device;
 use super::matrix::{formats, one_per_variant, variant_name};
-use super::product::{Product, serves};
+use super::product::{Product, int, serves};
 use super::{ONE_OP, Table, Tolerance};
-use crate::format::element::Element;
-use crate::format::{Block, Format, Packed, QuantizedActivations, Scope};
+use crate::format::element::{Element, OcpElement, OcpRounding, OcpScale};
+use crate::format::{ActivationFormat, Block, Format, Packed, QuantizedActivations, Scope};
 use crate::graph::Function;
 use crate::shader::{Contract, Epilogue, FormatVariant, Kernel};
 
@@ -122,7 +122,7 @@ fn picked_by_engine(table: &mut Table, naive: bool) {
             }
             let product = Product { kernel, format, m, rows, cols, epilogue: Epilogue::Store };
             let name = if naive { "naive, as the engine picks" } else { "as the engine picks" };
-            let run = move |gpu: &Device| product.engine(gpu, naive);
+            let run = move |gpu: &Device| product.engine(gpu, naive, int(8));
             table.add(name, product.shape(), Tolerance::Nmse(ONE_OP), run);
         }
     }
@@ -200,6 +200,44 @@ pub(super) fn float(table: &mut Table) {
     picked_by_engine(table, true);
 }
 
+/// x with a scale per 32 columns: formats of W with one scale per row, per chunk, and per several chunks.
+fn scales_per_chunk(table: &mut Table) {
+    let kernel = table.kernel;
+    let x = ActivationFormat::Element {
+        element: Element::Ocp {
+            element: OcpElement::Int8,
+            rounding: OcpRounding::Even,
+            scale: OcpScale::Floor,
+        },
+        block: Block::dims(&[1, 32]),
+    };
+    let formats = [
+        Format::Int { bits: 4, scope: Scope::Group(32) },
+        Format::Int { bits: 8, scope: Scope::Row },
+        Format::MxInt { bits: 8 },
+        Format::Int { bits: 6, scope: Scope::Group(128) },
+    ];
+    for (m, rows, cols) in SHAPES.into_iter().filter(|&(m, _, cols)| serves(kernel, m) && cols > 32) {
+        for (i, format) in formats.into_iter().enumerate() {
+            if i > 0 && cols != 172 {
+                continue;
+            }
+            let product = Product { kernel, format, m, rows, cols, epilogue: Epilogue::Store };
+            let shape = format!("{}, {x} x", product.shape());
+            let run = move |gpu: &Device| product.integer(gpu, x);
+            table.add("x scales per chunk", &shape, Tolerance::Nmse(ONE_OP), run);
+            if cols == 172 {
+                let run = move |gpu: &Device| product.unit_scales(gpu, x);
+                table.add("x scales per chunk", format!("{shape}, unit scales"), Tolerance::Exact, run);
+            }
+            if serves(kernel, 1) && i < 2 {
+                let run = move |gpu: &Device| product.engine(gpu, false, x);
+                table.add("x scales per chunk, as the engine picks", shape, Tolerance::Nmse(ONE_OP), run);
+            }
+        }
+    }
+}
+
 pub(super) fn integer(table: &mut Table) {
     products(table, |table, product| {
         let variant = variant_name(product.format, product.rows, product.cols);
@@ -208,27 +246,28 @@ pub(super) fn integer(table: &mut Table) {
         if row_scale {
             let product = Product { epilogue: Epilogue::Accumulator, ..product };
             table.add(&variant, product.shape(), Tolerance::Exact, move |gpu| {
-                product.accumulators(gpu, &product.weights()?, &product.quantized(8))
+                product.accumulators(gpu, &product.weights()?, &product.quantized(int(8))?)
             });
         } else {
             let shape = format!("{}, unit scales", product.shape());
-            table.add(&variant, shape, Tolerance::Exact, move |gpu| product.unit_scales(gpu));
+            table.add(&variant, shape, Tolerance::Exact, move |gpu| product.unit_scales(gpu, int(8)));
         }
         if row_scale && !serves(product.kernel, 1) && !stands_for_others(product.format) {
             return;
         }
-        let run = move |gpu: &Device| product.integer(gpu, 8);
+        let run = move |gpu: &Device| product.integer(gpu, int(8));
         table.add(&variant, format!("{}, int8 x", product.shape()), Tolerance::Nmse(ONE_OP), run);
         if product.m == 1 {
-            let run = move |gpu: &Device| product.integer(gpu, 4);
+            let run = move |gpu: &Device| product.integer(gpu, int(4));
             table.add(&variant, format!("{}, int4 x", product.shape()), Tolerance::Nmse(ONE_OP), run);
         }
     });
     with_epilogues(table, |table, product| {
         let variant = format!("{} epilogues", variant_name(product.format, product.rows, product.cols));
-        table.add(variant, product.shape(), Tolerance::Nmse(ONE_OP), move |gpu| product.integer(gpu, 8));
+        table.add(variant, product.shape(), Tolerance::Nmse(ONE_OP), move |gpu| product.integer(gpu, int(8)));
     });
     picked_by_engine(table, false);
+    scales_per_chunk(table);
     let (kernel, m) = (table.kernel, if serves(table.kernel, 1) { 1 } else { 9 });
     let format = Format::Int { bits: 8, scope: Scope::Tensor };
     let product = Product { kernel, format, m, rows: 3, cols: 5000, epilogue: Epilogue::Accumulator };

@@ -22,6 +22,7 @@ mod matrix;
 mod model;
 mod product;
 mod quantize;
+mod rounding;
 mod rows;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -196,6 +197,12 @@ fn row(kernel: Kernel) -> Row {
         }
         Kernel::Absmax => row("f32::abs, f32::max", quantize::absmax),
         Kernel::Quantize => row("format::quantize_activations", quantize::quantize),
+        Kernel::RowRange => row("f32::min, f32::max", quantize::row_range),
+        Kernel::QuantizeAffine => row("format::quantize_activations", quantize::quantize_affine),
+        Kernel::BlockAbsmax => row("f32::abs, f32::max", rounding::block_absmax),
+        Kernel::TileAbsmax => row("f32::max", rounding::tile_absmax),
+        Kernel::QuantizeSteps => row("format::quantize_activations", rounding::codes),
+        Kernel::RoundSteps | Kernel::RoundWide => row("format::fake_quantize", rounding::rounded_values),
         Kernel::DequantizeRows => row("reference::dequantize_activations", quantize::dequantize_rows),
         Kernel::RmsNorm => row("reference::rms_norm", rows::rms_norm),
         Kernel::LayerNorm => row("reference::layer_norm", rows::layer_norm),

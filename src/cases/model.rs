@@ -26,6 +26,10 @@ const CHAINED: f64 = 1e-9;
 /// Distance from a tie, in steps, at which a device may round either way: the accuracy of a division of two
 /// numbers whose quotient is at most 127, one of which is itself a quotient.
 const TIE: f64 = 5e-5;
+/// Sums of magnitudes from which on the rounding of attention scores shows.
+const STEEP: f32 = 64.0;
+/// Half a unit in the last place of 1.
+const EPSILON: f64 = 0.5 / (1 << 23) as f64;
 
 /// What is to be compared.
 #[derive(Clone, Copy)]
@@ -235,7 +239,7 @@ impl<'a> Alone<'a> {
             }
             Op::Attention { layer, heads, kv_heads, head_dim, scale } => {
                 let shape = Heads { heads: *heads, kv_heads: *kv_heads, head_dim: *head_dim, scale: *scale };
-                self.attention(*layer, shape, inputs, batch, spans)
+                return Ok(self.attention(*layer, shape, inputs, batch, spans, slack));
             }
             Op::Activate(function) => {
                 // No function here is steeper than 1.2.
@@ -286,7 +290,8 @@ impl<'a> Alone<'a> {
         inputs: &[&Truth],
         batch: &Batch,
         spans: &[(u32, u32)],
-    ) -> Vec<f32> {
+        mut slack: Vec<f64>,
+    ) -> Truth {
         let (width, kv_width) = (shape.width(), shape.kv_width());
         let mut y = Vec::with_capacity(spans.len() * width);
         let mut begin = 0;
@@ -297,11 +302,29 @@ impl<'a> Alone<'a> {
             keys.extend_from_slice(&inputs[1].values[begin * kv_width..end * kv_width]);
             values.extend_from_slice(&inputs[2].values[begin * kv_width..end * kv_width]);
             let q = &inputs[0].values[begin * width..end * width];
-            y.extend(reference::attention(q, keys, values, shape, token.position as usize));
+            let first = token.position as usize;
+            y.extend(reference::attention(q, keys, values, shape, first));
+            let steep = score_slack(q, keys, values, shape, first);
+            slack[begin..end].iter_mut().zip(steep).for_each(|(slack, more)| *slack += more);
             begin = end;
         }
-        y
+        Truth { values: y, slack }
     }
+}
+
+/// How far the rounding of large scores may move a row: softmax turns the error of a score into a relative error of
+/// its weight. 0 for scores of usual size.
+fn score_slack(q: &[f32], keys: &[f32], values: &[f32], shape: Heads, first: usize) -> Vec<f64> {
+    let magnitudes = |x: &[f32]| -> Vec<f32> { x.iter().map(|v| v.abs()).collect() };
+    let sums = reference::attention_scores(&magnitudes(q), &magnitudes(keys), shape, first);
+    let rows = q.len() / shape.width();
+    let largest = values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let of_row = |sums: &[f32]| {
+        let score = sums.iter().fold(0.0f32, |m, &v| m.max(v));
+        // A few units in the last place of the sum of magnitudes, in two directions.
+        if score > STEEP { f64::from(score) * f64::from(largest) * 8.0 * EPSILON } else { 0.0 }
+    };
+    sums.chunks(sums.len() / rows.max(1)).map(of_row).collect()
 }
 
 /// NMSE over the rows without slack; the others element by element.

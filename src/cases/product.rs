@@ -5,7 +5,7 @@ use super::data::{strided, values};
 use super::launch::{Device, Launch, POISON, STRAY};
 use super::matrix::packed;
 use crate::engine::{DeviceMatrix, MatMul};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{
     ActivationFormat, ActivationScope, Codes, Format, Packed, QuantizedActivations, Scale,
     quantize_activations,
@@ -87,15 +87,11 @@ impl Product {
         }
     }
 
-    /// Codes of x, one scale per token.
-    pub(super) fn quantized(&self, bits: u8) -> QuantizedActivations {
+    /// Codes of x, every token a sequence of its own.
+    pub(super) fn quantized(&self, format: ActivationFormat) -> Result<QuantizedActivations> {
         let spans: Vec<_> = (0..self.m as u32).map(|row| (row, row + 1)).collect();
-        let format = ActivationFormat::Int { bits, scope: ActivationScope::Row };
-        quantize_activations(&self.x(), self.cols, &spans, format).unwrap_or(QuantizedActivations {
-            codes: Vec::new(),
-            scales: Vec::new(),
-            group: 1,
-        })
+        let q = quantize_activations(&self.x(), self.cols, &spans, format);
+        q.ok_or_else(|| Error::invalid(format!("{format} has no integer codes at K = {}", self.cols)))
     }
 
     /// Elements between rows of y.
@@ -109,6 +105,7 @@ impl Product {
         let matrix = DeviceMatrix::upload(gpu, "case", w)?;
         let (stride, chunked) = (self.stride(), self.cols.next_multiple_of(32));
         let mut launch = Launch::new(gpu);
+        let mut per_chunk = false;
         let x_stride = match operand {
             Operand::Float(x) => {
                 let padded: Vec<f32> =
@@ -117,12 +114,13 @@ impl Product {
                 chunked + 32
             }
             Operand::Codes(q) => {
+                per_chunk = q.group < self.cols;
                 let mut codes = vec![0x55i8; self.m * (chunked + 32)];
                 for (to, from) in codes.chunks_mut(chunked + 32).zip(q.codes.chunks(self.cols)) {
                     to[..chunked].fill(0);
                     to[..self.cols].copy_from_slice(from);
                 }
-                launch.input("x", &codes)?.input("x_scale", &q.scales)?;
+                launch.input("x", &codes)?.input("x_scale", &chunk_scales(q, self.cols))?;
                 chunked / 4 + 8
             }
         };
@@ -134,11 +132,14 @@ impl Product {
         }
         launch.output("y", self.m * stride)?;
         let tile = tile(gpu, self.kernel, self.m, self.cols);
-        let variant = Variant {
+        let mut variant = Variant {
             format: Some(matrix.variant),
             epilogue: Some(self.epilogue),
             ..Variant::plain(self.kernel, tile)
         };
+        if self.kernel.row().contract == Contract::Integer {
+            variant = variant.constant("X_PER_CHUNK", per_chunk.into());
+        }
         for part in &matrix.parts {
             let rows = part.rows as u64;
             let groups = if matches!(self.kernel, Kernel::Gemv | Kernel::GemvI8) {
@@ -181,8 +182,8 @@ impl Product {
         Ok(self.outcome(got, &self.end(sums)))
     }
 
-    pub(super) fn integer(&self, gpu: &Device, bits: u8) -> Result<Outcome> {
-        let (w, q) = (self.weights()?, self.quantized(bits));
+    pub(super) fn integer(&self, gpu: &Device, format: ActivationFormat) -> Result<Outcome> {
+        let (w, q) = (self.weights()?, self.quantized(format)?);
         let got = self.dispatch(gpu, &w, Operand::Codes(&q))?;
         let sums = reference::linear_integer(&q, &w, self.bias().as_deref())?;
         Ok(self.outcome(got, &self.end(sums)))
@@ -200,24 +201,25 @@ impl Product {
     }
 
     /// With every scale set to 1 the sums of a grouped format are integers too, and exact below 2^24.
-    pub(super) fn unit_scales(&self, gpu: &Device) -> Result<Outcome> {
-        let (mut w, mut q) = (self.weights()?, self.quantized(8));
-        let Some(one) = unit_scale(&w) else { return self.integer(gpu, 8) };
-        w.scales.fill(one);
+    pub(super) fn unit_scales(&self, gpu: &Device, format: ActivationFormat) -> Result<Outcome> {
+        let (mut w, mut q) = (self.weights()?, self.quantized(format)?);
+        let Some(scales) = unit_scales(&w) else { return self.integer(gpu, format) };
+        w.scales = scales;
         q.scales.fill(1.0);
         let got = self.dispatch(gpu, &w, Operand::Codes(&q))?;
         let want: Vec<f32> = reference::integer_accumulators(&q, &w)?.into_iter().map(|v| v as f32).collect();
         Ok(self.outcome(got, &want))
     }
 
-    /// Through [`MatMul`]: the kernel and the grid that a plan would use.
-    pub(super) fn engine(&self, gpu: &Device, naive: bool) -> Result<Outcome> {
+    /// Through [`MatMul`]: the kernel and the grid that a plan would use. `format` is that of x in integer kernels.
+    pub(super) fn engine(&self, gpu: &Device, naive: bool, format: ActivationFormat) -> Result<Outcome> {
         let (w, x) = (self.weights()?, self.x());
         let matrix = DeviceMatrix::upload(gpu, "case", &w)?;
         let product = MatMul { matrix: &matrix, m: self.m, epilogue: self.epilogue, naive };
         if self.kernel.row().contract == Contract::Integer {
-            let q = self.quantized(8);
-            let got = product.run_integer(gpu, &q.codes, &q.scales, None, None)?;
+            let q = self.quantized(format)?;
+            let scales = chunk_scales(&q, self.cols);
+            let got = product.run_integer(gpu, &q.codes, &scales, None, None)?;
             return Ok(Outcome::dense(&got, &reference::linear_integer(&q, &w, None)?, self.rows));
         }
         let got = product.run(gpu, &x, None, None)?;
@@ -225,13 +227,30 @@ impl Product {
     }
 }
 
-/// A word of scales that all are 1, where a word of scales is nothing else.
-fn unit_scale(w: &Packed) -> Option<u32> {
+/// Integers of `bits` with a scale per token.
+pub(super) fn int(bits: u8) -> ActivationFormat {
+    ActivationFormat::Int { bits, scope: ActivationScope::Row }
+}
+
+/// Scales as the kernels read them: per token, or per token and chunk.
+pub(super) fn chunk_scales(q: &QuantizedActivations, cols: usize) -> Vec<f32> {
+    if q.group >= cols {
+        return q.scales.clone();
+    }
+    let of_row = |scales: &[f32]| (0..cols.div_ceil(32)).map(|chunk| scales[chunk * 32 / q.group]).collect();
+    q.scales.chunks(cols.div_ceil(q.group)).flat_map(|scales| -> Vec<f32> { of_row(scales) }).collect()
+}
+
+/// Scales that all are 1, where a word of scales is nothing else or a zero point.
+fn unit_scales(w: &Packed) -> Option<Vec<u32>> {
     let scheme = w.format.scheme(w.rows, w.cols).ok()?;
+    let all = |one: u32| Some(vec![one; w.scales.len()]);
     match scheme.scale {
-        Scale::F16 if scheme.codes != Codes::Sign => Some(0x3c00_3c00),
+        Scale::F32 => all(1.0f32.to_bits()),
+        Scale::F16 if scheme.codes != Codes::Sign => all(0x3c00_3c00),
+        Scale::F16Zero => Some(w.scales.iter().map(|word| word & 0xffff_0000 | 0x3c00).collect()),
         Scale::Exponent { offset, fraction } => {
-            u8::try_from(offset + fraction).ok().map(|byte| 0x0101_0101 * u32::from(byte))
+            u8::try_from(offset + fraction).ok().and_then(|byte| all(0x0101_0101 * u32::from(byte)))
         }
         _ => None,
     }

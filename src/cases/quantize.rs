@@ -54,13 +54,35 @@ pub(super) fn absmax(table: &mut Table) {
     }
 }
 
-/// What the quantize kernel gives: packed codes `[rows, words]` and a scale per row.
+/// Smallest and largest element of every row, and 0.
+fn ranges(x: &[f32], cols: usize) -> Vec<[f32; 2]> {
+    let range = |row: &[f32]| row.iter().fold([0.0f32; 2], |[low, high], v| [low.min(*v), high.max(*v)]);
+    x.chunks(cols).map(range).collect()
+}
+
+pub(super) fn row_range(table: &mut Table) {
+    for (parts, cols) in SHAPES {
+        let rows = rows(parts);
+        table.add("", format!("[{rows}, {cols}]"), Tolerance::Exact, move |gpu| {
+            let x = activations(rows, cols);
+            let mut launch = Launch::new(gpu);
+            launch.input("x", &strided(&x, cols, cols + 3, STRAY))?.output("ranges", 2 * rows)?;
+            let params = [("m", rows as u32), ("cols", cols as u32), ("x_stride", cols as u32 + 3)];
+            let got = launch.rowwise(Kernel::RowRange, &params, rows)?.single()?;
+            // A zero has no sign here.
+            let got: Vec<f32> = got.into_iter().map(|word| f32::from_bits(word) + 0.0).collect();
+            Ok(Outcome::dense(&got, ranges(&x, cols).as_flattened(), 2))
+        });
+    }
+}
+
+/// What the quantize kernels give: packed codes `[rows, words]` and a scale per row.
 fn on_device(
     gpu: &Device,
     x: &[f32],
     cols: usize,
     tokens: &[Token],
-    format: (u8, ActivationScope),
+    format: ActivationFormat,
 ) -> Result<(Vec<u32>, Vec<f32>)> {
     let rows = tokens.len();
     let words = cols.next_multiple_of(32) / 4;
@@ -69,59 +91,76 @@ fn on_device(
     launch
         .input("x", &strided(x, cols, cols + 3, STRAY))?
         .input("maxima", &maxima)?
+        .input("ranges", &ranges(x, cols))?
         .input("tokens", &token_rows(tokens))?
         .output("y", rows * words)?
         .output("x_scale", rows)?;
-    let params = [
+    let mut params = vec![
         ("m", rows as u32),
         ("cols", cols as u32),
         ("x_stride", cols as u32 + 3),
         ("y_stride", words as u32),
-        ("q_max", (1 << (format.0 - 1)) - 1),
     ];
-    let variant = Variant::plain(Kernel::Quantize, Tile::reduction(gpu.class()))
-        .constant("PER_TENSOR", u32::from(format.1 == ActivationScope::Tensor));
+    let tile = Tile::reduction(gpu.class());
+    let variant = match format {
+        ActivationFormat::Int { bits, scope } => {
+            params.push(("q_max", (1 << (bits - 1)) - 1));
+            let per_tensor = u32::from(scope == ActivationScope::Tensor);
+            Variant::plain(Kernel::Quantize, tile).constant("PER_TENSOR", per_tensor)
+        }
+        _ => Variant::plain(Kernel::QuantizeAffine, tile),
+    };
     let mut out = launch.dispatch(&variant, &[], &params, rows as u64)?.finish()?;
     let scales = out.remove(1).into_iter().map(f32::from_bits).collect();
     Ok((out.remove(0), scales))
 }
 
 pub(super) fn quantize(table: &mut Table) {
-    for (scope, name) in [(ActivationScope::Tensor, "tensor"), (ActivationScope::Row, "row")] {
+    for (scope, name) in [(ActivationScope::Tensor, "tensor "), (ActivationScope::Row, "row ")] {
         for (parts, cols) in SHAPES {
             for bits in [8, 4, 2] {
-                let format = (bits, scope);
-                let tokens = sequences(parts);
-                let shape = format!("int{bits} [{}, {cols}], {} sequences", tokens.len(), parts.len());
                 // Division is accurate to 2.5 units in the last place (WGSL 15.7.4), the scale is one of two.
-                let close = Tolerance::Close { absolute: 0.0, relative: 3.0 / f64::from(1 << 23) };
-                let scale_tokens = tokens.clone();
-                table.add(format!("{name} scales"), &shape, close, move |gpu| {
-                    let x = activations(scale_tokens.len(), cols);
-                    let (_, got) = on_device(gpu, &x, cols, &scale_tokens, format)?;
-                    let want = expected(&x, cols, &scale_tokens, format);
-                    Ok(Outcome::dense(&got, &want.scales, 0))
-                });
-                // 2.5 units in the last place of the largest quotient, 127.
-                let close = Tolerance::Close { absolute: 2e-5, relative: 0.0 };
-                table.add(format!("{name} codes"), &shape, close, move |gpu| {
-                    let x = activations(tokens.len(), cols);
-                    let (words, scales) = on_device(gpu, &x, cols, &tokens, format)?;
-                    let want = expected(&x, cols, &tokens, format);
-                    Ok(excess(&words, &scales, &x, cols, &want))
-                });
+                add(table, name, ActivationFormat::Int { bits, scope }, parts, cols, 3.0);
             }
         }
     }
 }
 
-fn expected(
-    x: &[f32],
+pub(super) fn quantize_affine(table: &mut Table) {
+    for (parts, cols) in SHAPES {
+        // The range is rounded before it is divided.
+        add(table, "", ActivationFormat::TorchDynamic, parts, cols, 4.0);
+    }
+}
+
+/// A case of the scales, within `ulps` units in the last place, and one of the codes.
+fn add(
+    table: &mut Table,
+    name: &str,
+    format: ActivationFormat,
+    parts: &'static [(u32, u32)],
     cols: usize,
-    tokens: &[Token],
-    (bits, scope): (u8, ActivationScope),
-) -> QuantizedActivations {
-    let format = ActivationFormat::Int { bits, scope };
+    ulps: f64,
+) {
+    let tokens = sequences(parts);
+    let shape = format!("{format} [{}, {cols}], {} sequences", tokens.len(), parts.len());
+    let close = Tolerance::Close { absolute: 0.0, relative: ulps / f64::from(1 << 23) };
+    let scale_tokens = tokens.clone();
+    table.add(format!("{name}scales"), &shape, close, move |gpu| {
+        let x = activations(scale_tokens.len(), cols);
+        let (_, got) = on_device(gpu, &x, cols, &scale_tokens, format)?;
+        Ok(Outcome::dense(&got, &expected(&x, cols, &scale_tokens, format).scales, 0))
+    });
+    // 2.5 units in the last place of the largest quotient, 127.
+    let close = Tolerance::Close { absolute: 2e-5, relative: 0.0 };
+    table.add(format!("{name}codes"), &shape, close, move |gpu| {
+        let x = activations(tokens.len(), cols);
+        let (words, scales) = on_device(gpu, &x, cols, &tokens, format)?;
+        Ok(excess(&words, &scales, &x, cols, &expected(&x, cols, &tokens, format)))
+    });
+}
+
+fn expected(x: &[f32], cols: usize, tokens: &[Token], format: ActivationFormat) -> QuantizedActivations {
     let batch = Batch { tokens: tokens.to_vec(), outputs: Vec::new() };
     quantize_activations(x, cols, &batch.spans(), format).unwrap_or(QuantizedActivations {
         codes: Vec::new(),
@@ -158,7 +197,7 @@ pub(super) fn dequantize_rows(table: &mut Table) {
     for (parts, cols) in SHAPES {
         let rows = rows(parts);
         table.add("", format!("[{rows}, {cols}]"), Tolerance::Exact, move |gpu| {
-            let format = (8, ActivationScope::Row);
+            let format = ActivationFormat::Int { bits: 8, scope: ActivationScope::Row };
             let mut x = values(rows * cols, 21);
             x.iter_mut().enumerate().for_each(|(i, v)| *v *= 1.0 + (i / cols) as f32);
             let q = expected(&x, cols, &sequences(parts), format);

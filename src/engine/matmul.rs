@@ -10,15 +10,15 @@ use crate::shader::{DeviceClass, Epilogue, FormatVariant, Kernel, Tile, Variant}
 /// Up to this many rows of x a GEMV is used, beyond it a tiled GEMM.
 pub(super) const GEMV_ROWS: usize = 8;
 /// Longest dot product of two i8 vectors that cannot overflow an i32 sum.
-const MAX_INTEGER_K: usize = (i32::MAX / (127 * 127)) as usize;
+const MAX_INTEGER_K: usize = (i32::MAX / (128 * 128)) as usize;
 
 /// The left operand.
 #[derive(Clone, Copy)]
 pub(super) enum Operand<'a> {
     /// f32 `[m, stride]`, padded with zeros to whole chunks.
     Float { x: &'a Buffer, stride: usize },
-    /// i8x4 words `[m, stride]` and one scale per row.
-    Codes { x: &'a Buffer, scales: &'a Buffer, stride: usize },
+    /// i8x4 words `[m, stride]` and one scale per row, or per row and chunk.
+    Codes { x: &'a Buffer, scales: &'a Buffer, stride: usize, per_chunk: bool },
 }
 
 /// Where the result goes and what is added to it.
@@ -90,7 +90,7 @@ pub(super) fn multiply(
                 buffers.push(("x", x));
                 stride
             }
-            Operand::Codes { x, scales, stride } => {
+            Operand::Codes { x, scales, stride, .. } => {
                 buffers.extend([("x", x), ("x_scale", scales)]);
                 stride
             }
@@ -166,7 +166,12 @@ fn pipeline(
         Method::Tiled => Tile::gemm(),
         Method::Direct => Tile::direct(),
     };
-    gpu.pipeline(&Variant { format: Some(format), epilogue: Some(epilogue), ..Variant::plain(kernel, tile) })
+    let mut variant =
+        Variant { format: Some(format), epilogue: Some(epilogue), ..Variant::plain(kernel, tile) };
+    if let Operand::Codes { per_chunk, .. } = operand {
+        variant = variant.constant("X_PER_CHUNK", per_chunk.into());
+    }
+    gpu.pipeline(&variant)
 }
 
 /// A single product `y = epilogue(x W^T)`, for verification and benchmarks: the same dispatches a plan uses.
@@ -207,10 +212,10 @@ impl MatMul<'_> {
         self.finish(gpu, Operand::Float { x: &buffer, stride }, bias, residual)
     }
 
-    /// Runs it once on integer codes `[m, cols]` with one scale per row.
+    /// Runs it once on integer codes `[m, cols]` with one scale per row, or per row and chunk of 32.
     ///
     /// # Errors
-    /// As [`MatMul::run`], and when the format has no integer codes.
+    /// As [`MatMul::run`], when the format has no integer codes, and for any other number of scales.
     pub fn run_integer(
         &self,
         gpu: &Gpu,
@@ -222,13 +227,19 @@ impl MatMul<'_> {
         if !integer_capable(self.matrix) {
             invalid!("{} at K = {} has no integer kernel", self.matrix.format, self.matrix.cols);
         }
-        let stride = self.matrix.cols.next_multiple_of(32);
+        let chunks = self.matrix.cols.div_ceil(32);
+        let per_chunk = scales.len() != self.m;
+        if per_chunk && scales.len() != self.m * chunks {
+            let (got, m) = (scales.len(), self.m);
+            invalid!("{got} scales of x: want {m}, one per row, or {}, one per chunk of 32", m * chunks);
+        }
+        let stride = chunks * 32;
         let padded = pad(codes, self.m, self.matrix.cols, stride)?;
         let x = gpu.buffer("x", padded.len() as u64)?;
         gpu.upload(&x, bytemuck::cast_slice(&padded))?;
         let scale_buffer = gpu.buffer("x scales", (scales.len() * 4) as u64)?;
         gpu.upload(&scale_buffer, bytemuck::cast_slice(scales))?;
-        let operand = Operand::Codes { x: &x, scales: &scale_buffer, stride: stride / 4 };
+        let operand = Operand::Codes { x: &x, scales: &scale_buffer, stride: stride / 4, per_chunk };
         self.finish(gpu, operand, bias, residual)
     }
 

@@ -4,12 +4,15 @@
 //! (tensor, format) is uploaded once and shared by all sessions; a plan per batch shape turns the graph into
 //! dispatches.
 
+mod activation;
+mod attention;
 mod dequantize;
 mod fusion;
 mod loss;
 mod matmul;
 mod plan;
 mod resident;
+mod rounding;
 mod session;
 mod values;
 
@@ -17,4 +20,5 @@ pub use dequantize::Dequantizer;
 pub use loss::{LossReport, Losses};
 pub use matmul::{MatMul, Method};
 pub use resident::{DeviceMatrix, Part, Resident};
+pub use rounding::Rounding;
 pub use session::{Session, SessionOptions};

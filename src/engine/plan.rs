@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::activation::{Quantized, runs_on_codes};
 use super::fusion::{self, Step};
 use super::matmul::{self, Operand, Target};
 use super::resident::DeviceMatrix;
+use super::rounding::Rounding;
 use super::values::{Pool, Value, stride};
 use crate::error::{Error, Result, invalid};
-use crate::format::{ActivationFormat, ActivationScope};
+use crate::format::ActivationFormat;
+use crate::format::element::Element;
 use crate::gpu::{Binder, Buffer, Gpu, Recording};
 use crate::graph::{Assignment, Function, Graph, NodeId, Op, WeightId};
 use crate::shader::{Epilogue, Kernel, Tile, Variant, function_code};
@@ -23,6 +26,8 @@ pub(super) struct Context<'a> {
     /// Quantized biases, by the weight they belong to.
     pub(super) biases: &'a HashMap<WeightId, Buffer>,
     pub(super) rotations: &'a HashMap<NodeId, Buffer>,
+    /// Tables of activation formats, for values or codes.
+    pub(super) roundings: &'a HashMap<(Element, bool), Arc<Rounding>>,
     pub(super) caches: &'a [(Buffer, Buffer)],
     pub(super) tokens: &'a Buffer,
     /// The tokens of the output rows, for nodes after the selection.
@@ -42,23 +47,16 @@ pub(super) struct Plan {
     pub(super) values: Vec<Option<Value>>,
 }
 
-/// Integer codes of an activation: words `[m, stride]` and a scale per row.
-struct Quantized {
-    words: Buffer,
-    scales: Buffer,
-    stride: usize,
-}
-
-struct Lowering<'a> {
-    c: &'a Context<'a>,
+pub(super) struct Lowering<'a> {
+    pub(super) c: &'a Context<'a>,
     binder: Binder,
-    pool: Pool,
+    pub(super) pool: Pool,
     values: Vec<Option<Value>>,
-    quantized: HashMap<(NodeId, ActivationFormat), Quantized>,
-    fake_quantized: HashMap<(NodeId, ActivationFormat), Value>,
+    pub(super) quantized: HashMap<(NodeId, ActivationFormat), Quantized>,
+    pub(super) fake_quantized: HashMap<(NodeId, ActivationFormat), Value>,
     scratch: Option<Buffer>,
     /// Scores and weights of the naive attention, by size; layers run one after another and share them.
-    scores: HashMap<usize, (Buffer, Buffer)>,
+    pub(super) scores: HashMap<usize, (Buffer, Buffer)>,
     tokens: usize,
     outputs: usize,
 }
@@ -110,6 +108,7 @@ impl Plan {
                         && let Some(value) = lowering.values[id].take()
                     {
                         lowering.pool.give(value);
+                        lowering.release(id);
                     }
                 }
             }
@@ -120,14 +119,14 @@ impl Plan {
 }
 
 impl Lowering<'_> {
-    fn value(&self, node: NodeId) -> Result<&Value> {
+    pub(super) fn value(&self, node: NodeId) -> Result<&Value> {
         self.values[node]
             .as_ref()
             .ok_or_else(|| Error::invalid(format!("node {} has no value", self.c.graph.nodes[node].name)))
     }
 
     /// A value whose rows begin at column 0, as elementwise and matrix kernels need it.
-    fn whole(&self, node: NodeId) -> Result<Value> {
+    pub(super) fn whole(&self, node: NodeId) -> Result<Value> {
         let value = self.value(node)?.clone();
         if value.offset != 0 || value.stride != stride(value.width) {
             invalid!("node {} is a slice where a whole value is needed", self.c.graph.nodes[node].name);
@@ -143,7 +142,7 @@ impl Lowering<'_> {
         self.c.vectors[weight].clone().ok_or_else(|| Error::invalid("a vector is not resident"))
     }
 
-    fn dispatch(
+    pub(super) fn dispatch(
         &mut self,
         variant: &Variant,
         buffers: &[(&str, &Buffer)],
@@ -154,7 +153,7 @@ impl Lowering<'_> {
     }
 
     /// One invocation per element.
-    fn elementwise(
+    pub(super) fn elementwise(
         &mut self,
         variant: Variant,
         buffers: &[(&str, &Buffer)],
@@ -166,7 +165,7 @@ impl Lowering<'_> {
     }
 
     /// One workgroup per row.
-    fn rowwise(
+    pub(super) fn rowwise(
         &mut self,
         kernel: Kernel,
         buffers: &[(&str, &Buffer)],
@@ -305,7 +304,7 @@ impl Lowering<'_> {
         let bias = bias.map(|b| quantized.map_or_else(|| self.vector(b), Ok)).transpose()?;
         let residual = step.residual.map(|r| self.whole(r)).transpose()?;
         let activation = self.c.assignment.specs[weight].activation;
-        let integer = activation.filter(|_| self.c.fused && matmul::integer_capable(&matrix));
+        let integer = activation.filter(|&format| runs_on_codes(self.c.fused, &matrix, format));
         // A fused bias belongs to the epilogue; without fusion it is a dispatch of its own.
         let separate_bias = bias.as_ref().filter(|_| !self.c.fused);
         let product = match separate_bias {
@@ -326,7 +325,8 @@ impl Lowering<'_> {
             let Some(q) = self.quantized.get(&(input, format)) else {
                 invalid!("activations were not quantized");
             };
-            let operand = Operand::Codes { x: &q.words, scales: &q.scales, stride: q.stride };
+            let operand =
+                Operand::Codes { x: &q.words, scales: &q.scales, stride: q.stride, per_chunk: q.per_chunk };
             matmul::multiply(gpu, &mut self.binder, &matrix, y.rows, operand, &target, None)?;
         } else {
             let x = match activation {
@@ -346,126 +346,6 @@ impl Lowering<'_> {
         }
         debug_assert!(self.c.fused || step.epilogue == Epilogue::Store);
         Ok(())
-    }
-
-    /// Quantizes the value of `node` once per format; q, k and v share it.
-    fn quantize(&mut self, node: NodeId, format: ActivationFormat) -> Result<()> {
-        if self.quantized.contains_key(&(node, format)) {
-            return Ok(());
-        }
-        let gpu = self.c.gpu;
-        let x = self.whole(node)?;
-        let maxima = gpu.buffer("row maxima", (x.rows * 4) as u64)?;
-        let ActivationFormat::Int { bits, scope } = format else {
-            return Err(Error::unavailable(format!("activations in {format} do not run on a device yet")));
-        };
-        let params = [("m", x.rows as u32), ("cols", x.width as u32), ("x_stride", x.stride as u32)];
-        self.rowwise(Kernel::Absmax, &[("x", &x.buffer), ("maxima", &maxima)], &params, x.rows)?;
-        let words_per_row = x.stride / 4;
-        let words = gpu.buffer("activation codes", (x.rows * words_per_row * 4) as u64)?;
-        let scales = gpu.buffer("activation scales", (x.rows * 4) as u64)?;
-        let tokens = if self.c.selected[node] { self.c.output_tokens } else { self.c.tokens };
-        let variant = Variant::plain(Kernel::Quantize, Tile::reduction(gpu.class()))
-            .constant("PER_TENSOR", u32::from(scope == ActivationScope::Tensor));
-        let buffers =
-            [("x", &x.buffer), ("maxima", &maxima), ("tokens", tokens), ("y", &words), ("x_scale", &scales)];
-        let mut all = params.to_vec();
-        all.extend([("y_stride", words_per_row as u32), ("q_max", (1 << (bits - 1)) - 1)]);
-        self.dispatch(&variant, &buffers, &all, x.rows as u64)?;
-        self.quantized.insert((node, format), Quantized { words, scales, stride: words_per_row });
-        Ok(())
-    }
-
-    /// Quantizes and dequantizes the value of `node`, for weights without integer codes.
-    fn fake_quantize(&mut self, node: NodeId, format: ActivationFormat) -> Result<Value> {
-        if let Some(value) = self.fake_quantized.get(&(node, format)) {
-            return Ok(value.clone());
-        }
-        self.quantize(node, format)?;
-        let x = self.whole(node)?;
-        let y = self.pool.take(self.c.gpu, "quantized activations", x.rows, x.width)?;
-        let Some(q) = self.quantized.get(&(node, format)) else {
-            invalid!("activations were not quantized");
-        };
-        let params = [
-            ("m", x.rows as u32),
-            ("cols", x.width as u32),
-            ("x_stride", q.stride as u32),
-            ("y_stride", y.stride as u32),
-        ];
-        let (words, scales, n) = (q.words.clone(), q.scales.clone(), x.rows * q.stride);
-        let variant = Variant::plain(Kernel::DequantizeRows, Tile::elementwise());
-        self.elementwise(variant, &[("x", &words), ("x_scale", &scales), ("y", &y.buffer)], &params, n)?;
-        self.fake_quantized.insert((node, format), y.clone());
-        Ok(y)
-    }
-
-    fn attention(&mut self, op: &Op, inputs: &[NodeId], y: &Value) -> Result<()> {
-        let &Op::Attention { layer, heads, kv_heads, head_dim, scale } = op else {
-            invalid!("not an attention node");
-        };
-        let &[q, k, v] = inputs else { invalid!("attention needs q, k and v") };
-        let gpu = self.c.gpu;
-        let (q, k, v) = (self.value(q)?.clone(), self.value(k)?.clone(), self.value(v)?.clone());
-        let (k_cache, v_cache) = self.c.caches[layer].clone();
-        for (x, cache) in [(&k, &k_cache), (&v, &v_cache)] {
-            let buffers = [("x", &x.buffer), ("tokens", self.c.tokens), ("cache", cache)];
-            let params = [
-                ("m", x.rows as u32),
-                ("width", x.width as u32),
-                ("head_dim", head_dim as u32),
-                ("context", self.c.context as u32),
-                ("x_stride", x.stride as u32),
-                ("x_offset", x.offset as u32),
-            ];
-            let variant = Variant::plain(Kernel::KvWrite, Tile::elementwise());
-            self.elementwise(variant, &buffers, &params, x.rows * x.width)?;
-        }
-        let span = self.c.context;
-        let params = [
-            ("m", q.rows as u32),
-            ("heads", heads as u32),
-            ("kv_heads", kv_heads as u32),
-            ("head_dim", head_dim as u32),
-            ("context", self.c.context as u32),
-            ("span", span as u32),
-            ("scale", scale.to_bits()),
-            ("x_stride", q.stride as u32),
-            ("x_offset", q.offset as u32),
-            ("y_stride", y.stride as u32),
-        ];
-        let rows = q.rows * heads;
-        if self.c.fused {
-            let variant = Variant::plain(Kernel::Attention, Tile::attention(gpu.class()))
-                .constant("HEAD_DIM", head_dim as u32);
-            let buffers = [
-                ("x", &q.buffer),
-                ("tokens", self.c.tokens),
-                ("k_cache", &k_cache),
-                ("v_cache", &v_cache),
-                ("y", &y.buffer),
-            ];
-            return self.dispatch(&variant, &buffers, &params, rows as u64);
-        }
-        let (scores, weights) = match self.scores.get(&(rows * span)) {
-            Some(pair) => pair.clone(),
-            None => {
-                let bytes = (rows * span * 4) as u64;
-                let pair = (gpu.buffer("attention scores", bytes)?, gpu.buffer("attention weights", bytes)?);
-                self.scores.insert(rows * span, pair.clone());
-                pair
-            }
-        };
-        let flat = |kernel| Variant::plain(kernel, Tile::elementwise());
-        let buffers =
-            [("x", &q.buffer), ("tokens", self.c.tokens), ("k_cache", &k_cache), ("scores", &scores)];
-        self.elementwise(flat(Kernel::AttentionScores), &buffers, &params, rows * span)?;
-        let softmax =
-            [("m", rows as u32), ("cols", span as u32), ("x_stride", span as u32), ("y_stride", span as u32)];
-        self.rowwise(Kernel::Softmax, &[("x", &scores), ("y", &weights)], &softmax, rows)?;
-        let buffers =
-            [("scores", &weights), ("tokens", self.c.tokens), ("v_cache", &v_cache), ("y", &y.buffer)];
-        self.elementwise(flat(Kernel::AttentionValues), &buffers, &params, q.rows * heads * head_dim)
     }
 }
 

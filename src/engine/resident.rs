@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::rounding::Rounding;
 use crate::error::{Error, Result};
+use crate::format::element::Element;
 use crate::format::{Format, Layout, Packed, Scale};
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::{WeightId, Weights};
@@ -11,6 +13,8 @@ use crate::shader::FormatVariant;
 
 /// Bytes past the end of a code stream that the decode of a last, partial chunk may read.
 const SLACK: usize = 256;
+/// Rounding tables kept, of up to half a megabyte each; those that sessions hold do not count.
+const MAX_ROUNDINGS: usize = 64;
 
 /// A horizontal slice of a matrix that fits one binding.
 #[derive(Clone)]
@@ -197,6 +201,8 @@ pub struct Resident {
     matrices: HashMap<(WeightId, Format), Entry>,
     /// Vectors, as they are or (biases) in the format of a spec.
     vectors: HashMap<(WeightId, Option<Format>), Buffer>,
+    /// Tables of activation formats, for values or codes.
+    roundings: HashMap<(Element, bool), Arc<Rounding>>,
     clock: u64,
     uploaded: u64,
     evictions: u64,
@@ -210,6 +216,7 @@ impl Resident {
             budget,
             matrices: HashMap::new(),
             vectors: HashMap::new(),
+            roundings: HashMap::new(),
             clock: 0,
             uploaded: 0,
             evictions: 0,
@@ -284,6 +291,22 @@ impl Resident {
         self.uploaded += (values.len() * 4) as u64;
         self.vectors.insert((weight, format), buffer.clone());
         Ok(buffer)
+    }
+
+    /// The table that rounds activations to values or codes of `element`, computed at first use.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn rounding(&mut self, element: Element, codes: bool) -> Result<Arc<Rounding>> {
+        if let Some(rounding) = self.roundings.get(&(element, codes)) {
+            return Ok(rounding.clone());
+        }
+        if self.roundings.len() >= MAX_ROUNDINGS {
+            self.roundings.retain(|_, rounding| Arc::strong_count(rounding) > 1);
+        }
+        let rounding = Arc::new(Rounding::upload(&self.gpu, element, codes)?);
+        self.roundings.insert((element, codes), rounding.clone());
+        Ok(rounding)
     }
 
     /// Drops the least recently used matrices that no session holds until `incoming` bytes fit the budget.

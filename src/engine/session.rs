@@ -3,10 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::activation::runs_on_codes;
 use super::plan::{Context, Plan};
 use super::resident::{DeviceMatrix, Resident};
+use super::rounding::Rounding;
 use super::values::Value;
 use crate::error::{Error, Result, invalid};
+use crate::format::ActivationFormat;
+use crate::format::element::Element;
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::{Assignment, Batch, Graph, NodeId, Op, Role, WeightId, Weights};
 
@@ -35,6 +39,7 @@ pub struct Session {
     matrices: Vec<Option<Arc<DeviceMatrix>>>,
     vectors: Vec<Option<Buffer>>,
     biases: HashMap<WeightId, Buffer>,
+    roundings: HashMap<(Element, bool), Arc<Rounding>>,
     rotations: HashMap<NodeId, Buffer>,
     caches: Vec<(Buffer, Buffer)>,
     tokens: Buffer,
@@ -90,13 +95,19 @@ impl Session {
                 vectors.push(None);
             }
         }
-        let mut biases = HashMap::new();
+        let (mut biases, mut roundings) = (HashMap::new(), HashMap::new());
         for node in &graph.nodes {
             let Op::Linear { weight, bias } = node.op else { continue };
             let spec = assignment.specs[weight];
             if let Some(activation) = spec.activation {
                 let wrong = |error| Error::Invalid(format!("{}: {error}", graph.weights[weight].tensor));
                 activation.check_width(graph.weights[weight].cols).map_err(wrong)?;
+                if let (ActivationFormat::Element { element, .. }, Some(matrix)) =
+                    (activation, &matrices[weight])
+                {
+                    let codes = runs_on_codes(options.fused, matrix, activation);
+                    roundings.insert((element, codes), resident.rounding(element, codes)?);
+                }
             }
             if let (Some(bias), Some(format)) = (bias, spec.bias) {
                 let name = &graph.weights[bias].tensor;
@@ -129,6 +140,7 @@ impl Session {
             matrices,
             vectors,
             biases,
+            roundings,
             rotations,
             caches,
             tokens,
@@ -231,6 +243,7 @@ impl Session {
             matrices: &self.matrices,
             vectors: &self.vectors,
             biases: &self.biases,
+            roundings: &self.roundings,
             rotations: &self.rotations,
             caches: &self.caches,
             tokens: &self.tokens,

@@ -99,18 +99,7 @@ impl ActivationFormat {
         match self {
             Self::Int { .. } | Self::TorchDynamic => Some(cols),
             Self::Element { element, block } => {
-                // Formats that let small values pass have no codes for them.
-                let exact = matches!(
-                    element,
-                    Element::Integer { .. }
-                        | Element::Binary
-                        | Element::MxInt { .. }
-                        | Element::Ocp {
-                            element: OcpElement::Int8 | OcpElement::Int6 | OcpElement::Int4,
-                            ..
-                        }
-                );
-                let fraction = element.integer_codes().filter(|_| exact)?;
+                let fraction = element.integer_fraction()?;
                 if element.scale_bits() == 0 {
                     return (-100..=100).contains(&fraction).then_some(cols);
                 }
@@ -150,7 +139,7 @@ impl ActivationFormat {
 }
 
 /// Rows (0: the whole sequence) and columns that share a scale.
-pub(crate) fn tile(block: Block, cols: usize) -> (usize, usize) {
+pub fn tile(block: Block, cols: usize) -> (usize, usize) {
     match block {
         Block::Flat(group) => (1, group as usize),
         Block::Dims { dims, .. } => {
@@ -211,7 +200,7 @@ pub fn quantize_activations(
                     let of_row = &scale_codes[row * per_row..][..per_row];
                     for (k, &x) in values.iter().enumerate() {
                         let scale_code = of_row.get(k / group).copied().unwrap_or(0);
-                        codes.push(integer_code(element, element.encode(x, scale_code)));
+                        codes.push(element.integer_code(element.encode(x, scale_code)));
                     }
                     for &scale_code in of_row {
                         let exponent = element.exponent(scale_code);
@@ -278,17 +267,6 @@ fn sequence_scale_codes(element: Element, block: Block, x: &[f32], cols: usize) 
     let tiles = super::element::scale_codes(element, x, rows, cols, tile_rows, tile_cols);
     let per_row = cols.div_ceil(tile_cols);
     (0..rows).flat_map(|row| tiles[row / tile_rows * per_row..][..per_row].to_vec()).collect()
-}
-
-/// A stored code as a number.
-fn integer_code(element: Element, code: u32) -> i8 {
-    match element {
-        Element::Binary => 2 * code as i8 - 1,
-        _ => {
-            let shift = 8 - element.bits();
-            ((code << shift) as u8 as i8) >> shift
-        }
-    }
 }
 
 /// Scale and zero point of PyTorch's dynamic quantization with `reduce_range`, codes 0..=127.

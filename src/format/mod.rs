@@ -52,10 +52,12 @@ mod rows;
 mod scheme;
 mod signs;
 mod spec;
+pub mod steps;
 pub mod upstream;
 
 pub use activation::{
     ActivationFormat, ActivationScope, QuantizedActivations, fake_quantize, quantize_activations,
+    tile as block_tile,
 };
 pub use block::Block;
 pub use custom::{CustomFormat, CustomId};

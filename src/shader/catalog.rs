@@ -1,6 +1,6 @@
 //! The table of kernels and epilogues: their WGSL text, bindings and parameters. One row each.
 
-use super::Contract;
+use super::{Contract, lib};
 
 /// How a kernel sees a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct KernelRow {
     pub function: bool,
     /// Uses the register tile of `lib/direct.wgsl`, which needs subgroups of at least 8.
     pub direct: bool,
+    /// Texts of `shaders/lib` that it calls besides.
+    pub libraries: &'static [&'static str],
     /// Storage buffers besides codes, scales and those of the epilogue.
     pub bindings: &'static [Binding],
     /// Fields of the uniform block, in order, all u32 (f32 as bit patterns).
@@ -67,6 +69,13 @@ pub enum Kernel {
     GemmI8Direct,
     Absmax,
     Quantize,
+    RowRange,
+    QuantizeAffine,
+    BlockAbsmax,
+    TileAbsmax,
+    QuantizeSteps,
+    RoundSteps,
+    RoundWide,
     DequantizeRows,
     RmsNorm,
     LayerNorm,
@@ -111,6 +120,13 @@ macro_rules! matrix_params {
     };
 }
 
+/// Parameters of every kernel that rounds by blocks.
+macro_rules! rounding_params {
+    ($($more:literal),*) => {
+        &["m", "cols", "x_stride", "y_stride", "block", "blocks", "zero_shares", "scales", $($more),*]
+    };
+}
+
 macro_rules! source {
     ($name:literal) => {
         include_str!(concat!("../../shaders/kernel/", $name, ".wgsl"))
@@ -124,20 +140,29 @@ macro_rules! row {
             $($field: $value,)*
             ..KernelRow {
                 name: $name, source: source!($name), contract: Contract::None, epilogue: false, reduces: false,
-                function: false, direct: false, bindings: &[$($binding),*], params: $params,
+                function: false, direct: false, libraries: &[],
+                bindings: &[$($binding),*], params: $params,
             }
         };
         &ROW
     }};
 }
 
+/// Rounding by a search in steps.
+const STEPS: &[&str] = &[lib!("blocks"), lib!("steps")];
 const X: Binding = read("x", "array<f32>");
 const Y: Binding = write("y", "array<f32>");
 const TOKENS: Binding = read("tokens", "array<Token>");
+/// x, y and scales as bits, for kernels that must not flush them.
+const X_BITS: Binding = read("x", "array<u32>");
+const Y_BITS: Binding = write("y", "array<u32>");
+const MAXIMA: Binding = read("maxima", "array<u32>");
+const LEAST: Binding = read("least", "array<u32>");
+const TABLE: Binding = read("table", "array<u32>");
 
 impl Kernel {
     /// All kernels, in the order of the table.
-    pub const ALL: [Kernel; 27] = [
+    pub const ALL: [Kernel; 34] = [
         Kernel::Dequantize,
         Kernel::Embed,
         Kernel::Gemv,
@@ -148,6 +173,13 @@ impl Kernel {
         Kernel::GemmI8Direct,
         Kernel::Absmax,
         Kernel::Quantize,
+        Kernel::RowRange,
+        Kernel::QuantizeAffine,
+        Kernel::BlockAbsmax,
+        Kernel::TileAbsmax,
+        Kernel::QuantizeSteps,
+        Kernel::RoundSteps,
+        Kernel::RoundWide,
         Kernel::DequantizeRows,
         Kernel::RmsNorm,
         Kernel::LayerNorm,
@@ -199,15 +231,15 @@ impl Kernel {
             }
             Kernel::GemvI8 => row!(
                 "gemv_i8", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], PRODUCT,
-                contract: I, epilogue: true
+                contract: I, epilogue: true, libraries: &[lib!("x_scale")]
             ),
             Kernel::GemmI8 => row!(
                 "gemm_i8", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], PRODUCT,
-                contract: I, epilogue: true
+                contract: I, epilogue: true, libraries: &[lib!("x_scale")]
             ),
             Kernel::GemmI8Direct => row!(
                 "gemm_i8_direct", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], PRODUCT,
-                contract: I, epilogue: true, direct: true
+                contract: I, epilogue: true, direct: true, libraries: &[lib!("x_scale")]
             ),
             Kernel::Absmax => {
                 row!("absmax", [X, write("maxima", "array<f32>")], &["m", "cols", "x_stride"], reduces: true)
@@ -217,6 +249,43 @@ impl Kernel {
                 [X, read("maxima", "array<f32>"), TOKENS, write("y", "array<u32>"), write("x_scale", "array<f32>")],
                 &["m", "cols", "x_stride", "y_stride", "q_max"],
                 reduces: true
+            ),
+            Kernel::RowRange => row!(
+                "row_range", [X, write("ranges", "array<vec2<f32>>")], &["m", "cols", "x_stride"], reduces: true
+            ),
+            Kernel::QuantizeAffine => row!(
+                "quantize_affine",
+                [X, read("ranges", "array<vec2<f32>>"), TOKENS, Y_BITS, write("x_scale", "array<f32>")],
+                &["m", "cols", "x_stride", "y_stride"],
+                reduces: true
+            ),
+            Kernel::BlockAbsmax => row!(
+                "block_absmax",
+                [X_BITS, write("maxima", "array<u32>"), write("least", "array<u32>")],
+                &["m", "cols", "x_stride", "block", "blocks"]
+            ),
+            Kernel::TileAbsmax => row!(
+                "tile_absmax",
+                [TOKENS, write("maxima", "array<u32>"), write("least", "array<atomic<u32>>")],
+                &["m", "blocks", "tile_rows"]
+            ),
+            Kernel::QuantizeSteps => row!(
+                "quantize_steps",
+                [X_BITS, TOKENS, MAXIMA, LEAST, TABLE, Y_BITS, write("x_scale", "array<u32>")],
+                rounding_params!("steps", "scale_stride"),
+                libraries: STEPS
+            ),
+            Kernel::RoundSteps => row!(
+                "round_steps",
+                [X_BITS, TOKENS, MAXIMA, LEAST, TABLE, Y_BITS],
+                rounding_params!("steps"),
+                libraries: STEPS
+            ),
+            Kernel::RoundWide => row!(
+                "round_wide",
+                [X_BITS, TOKENS, MAXIMA, LEAST, TABLE, Y_BITS],
+                rounding_params!("kind", "mantissa", "span", "floor", "low", "high"),
+                libraries: &[lib!("blocks")]
             ),
             Kernel::DequantizeRows => {
                 row!(

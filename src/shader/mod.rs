@@ -157,6 +157,7 @@ pub fn link(variant: &Variant) -> String {
     if row.direct {
         text.push_str(lib!("direct"));
     }
+    row.libraries.iter().for_each(|library| text.push_str(library));
     text.push_str(row.source);
     text.push_str(if variant.subgroup { lib!("entry_subgroup") } else { lib!("entry") });
     text
@@ -224,6 +225,11 @@ pub fn all_variants() -> Vec<Variant> {
 fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Vec<Variant>) {
     let gemv = matches!(kernel, Kernel::Gemv | Kernel::GemvI8);
     let direct = kernel.row().direct;
+    let integer = kernel.row().contract == Contract::Integer;
+    let mut base = base.clone();
+    if integer {
+        base = base.constant("X_PER_CHUNK", 0);
+    }
     for class in [DeviceClass::Gpu, DeviceClass::Cpu] {
         let tiles: Vec<Tile> = if gemv {
             [(1, 64), (2, 4096), (4, 4096), (8, 4096)].map(|(m, cols)| Tile::gemv(class, m, cols)).to_vec()
@@ -234,11 +240,14 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
         };
         for (i, tile) in tiles.into_iter().enumerate() {
             let variant = Variant { tile, epilogue: Some(Epilogue::Store), subgroup: direct, ..base.clone() };
+            if integer {
+                let mut per_chunk = variant.clone();
+                per_chunk.constants = vec![("X_PER_CHUNK", 1)];
+                all.push(per_chunk);
+            }
             if i == 0 && class == DeviceClass::Gpu {
                 all.extend(epilogues.iter().map(|&e| Variant { epilogue: Some(e), ..variant.clone() }));
-                if base.kernel.row().contract == Contract::Integer
-                    && base.format.is_some_and(FormatVariant::row_scale)
-                {
+                if integer && base.format.is_some_and(FormatVariant::row_scale) {
                     all.push(Variant { epilogue: Some(Epilogue::Accumulator), ..variant });
                 }
             } else {

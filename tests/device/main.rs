@@ -1,5 +1,6 @@
 //! The device against independent figures and against the CPU: needs an adapter and fails without one.
 
+mod activations;
 mod limits;
 mod models;
 mod residency;

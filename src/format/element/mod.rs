@@ -373,4 +373,4 @@ impl Element {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -14,7 +14,7 @@ const OCP: [OcpElement; 8] = [
 ];
 
 /// Every kind of parameters of every format.
-fn elements() -> Vec<Element> {
+pub(crate) fn elements() -> Vec<Element> {
     let mut all = vec![Element::Binary];
     for (width, frac_width) in
         [(1, 0), (2, 1), (4, 2), (8, 4), (8, -3), (8, 12), (16, 8), (25, 4), (32, 16), (32, -126), (31, 126)]
@@ -85,7 +85,7 @@ fn elements() -> Vec<Element> {
 }
 
 /// Zeros, subnormals, powers of two with their neighbours, halves of steps, thresholds, large values.
-fn values() -> Vec<f32> {
+pub(crate) fn values() -> Vec<f32> {
     let mut all =
         vec![0.0, 1e-8, 1e-9, 1.1e-8, 3.0, 5.5, 1e30, f32::MAX, f32::from_bits(1), f32::from_bits(77)];
     for exponent in (-149..=127).step_by(3).chain(-12..12) {

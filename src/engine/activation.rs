@@ -1,0 +1,183 @@
+//! Lowering of quantized activations: to integer codes with scales, or to the values they stand for.
+
+use super::matmul;
+use super::plan::Lowering;
+use super::resident::DeviceMatrix;
+use super::rounding::Rounding;
+use super::values::Value;
+use crate::error::{Result, invalid};
+use crate::format::{ActivationFormat, ActivationScope};
+use crate::gpu::Buffer;
+use crate::graph::NodeId;
+use crate::shader::{Kernel, Tile, Variant};
+
+/// Integer codes of an activation: i8x4 words `[m, stride]` and scales, one per row or per row and chunk.
+pub(super) struct Quantized {
+    pub(super) words: Buffer,
+    pub(super) scales: Buffer,
+    pub(super) stride: usize,
+    pub(super) per_chunk: bool,
+}
+
+/// Whether a linear layer multiplies integer codes: naive plans multiply floats.
+pub(super) fn runs_on_codes(fused: bool, matrix: &DeviceMatrix, format: ActivationFormat) -> bool {
+    fused && matmul::integer_capable(matrix) && format.integer_group(matrix.cols).is_some()
+}
+
+impl Lowering<'_> {
+    /// The value of `node` in integer codes, once per format: q, k and v share it.
+    pub(super) fn quantize(&mut self, node: NodeId, format: ActivationFormat) -> Result<()> {
+        if self.quantized.contains_key(&(node, format)) {
+            return Ok(());
+        }
+        let x = self.whole(node)?;
+        let stride = x.stride / 4;
+        let per_chunk = format.integer_group(x.width).is_some_and(|group| group < x.width);
+        let scales_per_row = if per_chunk { x.width.div_ceil(32) } else { 1 };
+        let words = self.c.gpu.buffer("activation codes", (x.rows * stride * 4) as u64)?;
+        let scales = self.c.gpu.buffer("activation scales", (x.rows * scales_per_row * 4) as u64)?;
+        let q = Quantized { words, scales, stride, per_chunk };
+        let mut params = vec![
+            ("m", x.rows as u32),
+            ("cols", x.width as u32),
+            ("x_stride", x.stride as u32),
+            ("y_stride", stride as u32),
+        ];
+        let tokens = self.tokens_of(node);
+        match format {
+            ActivationFormat::Int { bits, scope } => {
+                let maxima = self.c.gpu.buffer("row maxima", (x.rows * 4) as u64)?;
+                let buffers = [("x", &x.buffer), ("maxima", &maxima)];
+                self.rowwise(Kernel::Absmax, &buffers, &params, x.rows)?;
+                let variant = Variant::plain(Kernel::Quantize, Tile::reduction(self.c.gpu.class()))
+                    .constant("PER_TENSOR", u32::from(scope == ActivationScope::Tensor));
+                let buffers = [
+                    ("x", &x.buffer),
+                    ("maxima", &maxima),
+                    ("tokens", &tokens),
+                    ("y", &q.words),
+                    ("x_scale", &q.scales),
+                ];
+                params.push(("q_max", (1 << (bits - 1)) - 1));
+                self.dispatch(&variant, &buffers, &params, x.rows as u64)?;
+            }
+            ActivationFormat::TorchDynamic => {
+                let ranges = self.c.gpu.buffer("row ranges", (x.rows * 8) as u64)?;
+                let buffers = [("x", &x.buffer), ("ranges", &ranges)];
+                self.rowwise(Kernel::RowRange, &buffers, &params, x.rows)?;
+                let buffers = [
+                    ("x", &x.buffer),
+                    ("ranges", &ranges),
+                    ("tokens", &tokens),
+                    ("y", &q.words),
+                    ("x_scale", &q.scales),
+                ];
+                self.rowwise(Kernel::QuantizeAffine, &buffers, &params, x.rows)?;
+            }
+            ActivationFormat::Element { .. } => {
+                params.push(("scale_stride", scales_per_row as u32));
+                let outputs = [("y", &q.words), ("x_scale", &q.scales)];
+                self.round(node, format, true, &outputs, params, x.rows * stride)?;
+            }
+        }
+        self.quantized.insert((node, format), q);
+        Ok(())
+    }
+
+    /// The values that `node` becomes, once per format: for weights without integer codes.
+    pub(super) fn fake_quantize(&mut self, node: NodeId, format: ActivationFormat) -> Result<Value> {
+        if let Some(value) = self.fake_quantized.get(&(node, format)) {
+            return Ok(value.clone());
+        }
+        let x = self.whole(node)?;
+        let y = self.pool.take(self.c.gpu, "quantized activations", x.rows, x.width)?;
+        let mut params = vec![("m", x.rows as u32), ("cols", x.width as u32), ("y_stride", y.stride as u32)];
+        if let ActivationFormat::Element { .. } = format {
+            params.push(("x_stride", x.stride as u32));
+            self.round(node, format, false, &[("y", &y.buffer)], params, x.rows * x.width.div_ceil(4))?;
+        } else {
+            self.quantize(node, format)?;
+            let Some(q) = self.quantized.get(&(node, format)) else {
+                invalid!("activations were not quantized");
+            };
+            params.push(("x_stride", q.stride as u32));
+            let (words, scales, n) = (q.words.clone(), q.scales.clone(), x.rows * q.stride);
+            let variant = Variant::plain(Kernel::DequantizeRows, Tile::elementwise());
+            self.elementwise(variant, &[("x", &words), ("x_scale", &scales), ("y", &y.buffer)], &params, n)?;
+        }
+        self.fake_quantized.insert((node, format), y.clone());
+        Ok(y)
+    }
+
+    /// Gives back what was made of the value of `node` once nothing reads that any more.
+    pub(super) fn release(&mut self, node: NodeId) {
+        self.quantized.retain(|(of, _), _| *of != node);
+        let keys: Vec<_> = self.fake_quantized.keys().filter(|(of, _)| *of == node).copied().collect();
+        for key in keys {
+            if let Some(value) = self.fake_quantized.remove(&key) {
+                self.pool.give(value);
+            }
+        }
+    }
+
+    /// The tokens that the rows of `node` belong to.
+    fn tokens_of(&self, node: NodeId) -> Buffer {
+        if self.c.selected[node] { self.c.output_tokens.clone() } else { self.c.tokens.clone() }
+    }
+
+    /// Block maxima, then the rounding kernel of an element format with `n` invocations.
+    fn round(
+        &mut self,
+        node: NodeId,
+        format: ActivationFormat,
+        codes: bool,
+        outputs: &[(&str, &Buffer)],
+        mut params: Vec<(&'static str, u32)>,
+        n: usize,
+    ) -> Result<()> {
+        let x = self.whole(node)?;
+        let ActivationFormat::Element { element, block } = format else {
+            invalid!("{format} is no element format");
+        };
+        let Some(rounding) = self.c.roundings.get(&(element, codes)).cloned() else {
+            invalid!("the rounding table of {format} is not resident");
+        };
+        let tokens = self.tokens_of(node);
+        params.extend(rounding.params(block, x.width));
+        let (maxima, least) = self.maxima(&rounding, block, &x, &tokens, &params)?;
+        let mut buffers = vec![
+            ("x", &x.buffer),
+            ("tokens", &tokens),
+            ("maxima", &maxima),
+            ("least", &least),
+            ("table", &rounding.table),
+        ];
+        buffers.extend(outputs);
+        self.elementwise(Variant::plain(rounding.kernel(), Tile::elementwise()), &buffers, &params, n)
+    }
+
+    /// Largest magnitudes of blocks, and the smallest of a sequence; any buffers where the format has no scales.
+    fn maxima(
+        &mut self,
+        rounding: &Rounding,
+        block: crate::format::Block,
+        x: &Value,
+        tokens: &Buffer,
+        params: &[(&str, u32)],
+    ) -> Result<(Buffer, Buffer)> {
+        if !rounding.has_scales() {
+            return Ok((rounding.table.clone(), rounding.table.clone()));
+        }
+        let blocks =
+            params.iter().find(|(name, _)| *name == "blocks").map_or(1, |(_, blocks)| *blocks as usize);
+        let maxima = self.c.gpu.buffer("block maxima", (x.rows * blocks * 4) as u64)?;
+        let least = self.c.gpu.buffer("smallest maxima", (x.rows * 4) as u64)?;
+        let buffers = [("x", &x.buffer), ("tokens", tokens), ("maxima", &maxima), ("least", &least)];
+        let variant = |kernel| Variant::plain(kernel, Tile::elementwise());
+        self.elementwise(variant(Kernel::BlockAbsmax), &buffers, params, x.rows * blocks)?;
+        if rounding.has_tiles(block, x.width) {
+            self.elementwise(variant(Kernel::TileAbsmax), &buffers, params, x.rows * blocks)?;
+        }
+        Ok((maxima, least))
+    }
+}

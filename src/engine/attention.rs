@@ -1,0 +1,78 @@
+//! Lowering of attention: one fused kernel, or scores, softmax and values.
+
+use super::plan::Lowering;
+use super::values::Value;
+use crate::error::{Result, invalid};
+use crate::graph::{NodeId, Op};
+use crate::shader::{Kernel, Tile, Variant};
+
+impl Lowering<'_> {
+    /// Writes the keys and values of the batch to the caches, then attends.
+    pub(super) fn attention(&mut self, op: &Op, inputs: &[NodeId], y: &Value) -> Result<()> {
+        let &Op::Attention { layer, heads, kv_heads, head_dim, scale } = op else {
+            invalid!("not an attention node");
+        };
+        let &[q, k, v] = inputs else { invalid!("attention needs q, k and v") };
+        let gpu = self.c.gpu;
+        let (q, k, v) = (self.value(q)?.clone(), self.value(k)?.clone(), self.value(v)?.clone());
+        let (k_cache, v_cache) = self.c.caches[layer].clone();
+        for (x, cache) in [(&k, &k_cache), (&v, &v_cache)] {
+            let buffers = [("x", &x.buffer), ("tokens", self.c.tokens), ("cache", cache)];
+            let params = [
+                ("m", x.rows as u32),
+                ("width", x.width as u32),
+                ("head_dim", head_dim as u32),
+                ("context", self.c.context as u32),
+                ("x_stride", x.stride as u32),
+                ("x_offset", x.offset as u32),
+            ];
+            let variant = Variant::plain(Kernel::KvWrite, Tile::elementwise());
+            self.elementwise(variant, &buffers, &params, x.rows * x.width)?;
+        }
+        let span = self.c.context;
+        let params = [
+            ("m", q.rows as u32),
+            ("heads", heads as u32),
+            ("kv_heads", kv_heads as u32),
+            ("head_dim", head_dim as u32),
+            ("context", self.c.context as u32),
+            ("span", span as u32),
+            ("scale", scale.to_bits()),
+            ("x_stride", q.stride as u32),
+            ("x_offset", q.offset as u32),
+            ("y_stride", y.stride as u32),
+        ];
+        let rows = q.rows * heads;
+        if self.c.fused {
+            let variant = Variant::plain(Kernel::Attention, Tile::attention(gpu.class()))
+                .constant("HEAD_DIM", head_dim as u32);
+            let buffers = [
+                ("x", &q.buffer),
+                ("tokens", self.c.tokens),
+                ("k_cache", &k_cache),
+                ("v_cache", &v_cache),
+                ("y", &y.buffer),
+            ];
+            return self.dispatch(&variant, &buffers, &params, rows as u64);
+        }
+        let (scores, weights) = match self.scores.get(&(rows * span)) {
+            Some(pair) => pair.clone(),
+            None => {
+                let bytes = (rows * span * 4) as u64;
+                let pair = (gpu.buffer("attention scores", bytes)?, gpu.buffer("attention weights", bytes)?);
+                self.scores.insert(rows * span, pair.clone());
+                pair
+            }
+        };
+        let flat = |kernel| Variant::plain(kernel, Tile::elementwise());
+        let buffers =
+            [("x", &q.buffer), ("tokens", self.c.tokens), ("k_cache", &k_cache), ("scores", &scores)];
+        self.elementwise(flat(Kernel::AttentionScores), &buffers, &params, rows * span)?;
+        let softmax =
+            [("m", rows as u32), ("cols", span as u32), ("x_stride", span as u32), ("y_stride", span as u32)];
+        self.rowwise(Kernel::Softmax, &[("x", &scores), ("y", &weights)], &softmax, rows)?;
+        let buffers =
+            [("scores", &weights), ("tokens", self.c.tokens), ("v_cache", &v_cache), ("y", &y.buffer)];
+        self.elementwise(flat(Kernel::AttentionValues), &buffers, &params, q.rows * heads * head_dim)
+    }
+}
