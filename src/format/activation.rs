@@ -269,8 +269,9 @@ fn sequence_scale_codes(element: Element, block: Block, x: &[f32], cols: usize) 
     (0..rows).flat_map(|row| tiles[row / tile_rows * per_row..][..per_row].to_vec()).collect()
 }
 
-/// Scale and zero point of PyTorch's dynamic quantization with `reduce_range`, codes 0..=127.
-fn torch_parameters(x: &[f32]) -> (f32, i32) {
+/// Scale and zero point of PyTorch's dynamic quantization with `reduce_range`, codes 0..=127, whose range includes 0
+/// (`ChooseQuantizationParams`).
+pub(super) fn torch_parameters(x: &[f32]) -> (f32, i32) {
     let low = x.iter().copied().fold(0.0, f32::min);
     let high = x.iter().copied().fold(0.0, f32::max);
     let scale = ((f64::from(high) - f64::from(low)) / 127.0) as f32;
@@ -279,6 +280,7 @@ fn torch_parameters(x: &[f32]) -> (f32, i32) {
     (scale, zero as i32)
 }
 
-fn torch_code(x: f32, scale: f32, zero: i32) -> i8 {
+/// `clamp(rne(x / scale) + zero, 0, 127) - zero`.
+pub(super) fn torch_code(x: f32, scale: f32, zero: i32) -> i8 {
     (((x / scale).round_ties_even() as i32).saturating_add(zero).clamp(0, 127) - zero) as i8
 }
