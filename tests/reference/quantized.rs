@@ -2,7 +2,7 @@
 
 use anybit::format::{ActivationFormat, ActivationScope, Format, QuantizedActivations, quantize_activations};
 use anybit::reference::{
-    IntegerMatrix, dequantize_activations, integer_accumulators, linear, linear_integer, linear_quantized,
+    IntegerMatrix, integer_accumulators, linear, linear_integer, linear_quantized,
     nmse,
 };
 use safetensors::SafeTensors;
@@ -15,7 +15,7 @@ fn floats(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
 }
 
 fn tensor_scope(bits: u8) -> ActivationFormat {
-    ActivationFormat { bits, scope: ActivationScope::Tensor }
+    ActivationFormat::Int { bits, scope: ActivationScope::Tensor }
 }
 
 #[test]
@@ -47,11 +47,11 @@ fn integer_linear_by_hand() {
     // Row scales 7/7 = 1 and 14/7 = 2; codes 7 -3 1 and 7 0 -3.
     let format: Format = "int4(scale=row)".parse().expect("format");
     let w = format.encode(&[7.0, -3.0, 1.0, 14.0, 0.0, -6.0], 2, 3).expect("encode");
-    let q = QuantizedActivations { codes: vec![127, 64, -1, 1, 1, 1], scales: vec![0.5, 2.0] };
+    let q = QuantizedActivations { codes: vec![127, 64, -1, 1, 1, 1], scales: vec![0.5, 2.0], group: 3 };
     assert_eq!(integer_accumulators(&q, &w).expect("int"), [696, 892, 5, 4]);
     assert_eq!(linear_integer(&q, &w, None).expect("int"), [348.0, 892.0, 10.0, 16.0]);
     assert_eq!(linear_integer(&q, &w, Some(&[1.0, -2.0])).expect("int"), [349.0, 890.0, 11.0, 14.0]);
-    assert_eq!(dequantize_activations(&q, 3), [63.5, 32.0, -0.5, 2.0, 2.0, 2.0]);
+    assert_eq!(q.values(3), [63.5, 32.0, -0.5, 2.0, 2.0, 2.0]);
 }
 
 #[test]
@@ -63,9 +63,9 @@ fn integer_linear_is_the_product_of_the_decoded_operands() {
                 assert_ne!(cols, 256, "every format suits 256 columns");
                 continue;
             };
-            let q = quantize_activations(&x, cols, &vec![(0, tokens as u32); tokens], tensor_scope(8));
+            let q = quantize_activations(&x, cols, &vec![(0, tokens as u32); tokens], tensor_scope(8)).expect("int");
             let got = linear_integer(&q, &w, Some(&bias)).expect("integer");
-            let want = linear(&dequantize_activations(&q, cols), tokens, &w.decode(), cols, Some(&bias));
+            let want = linear(&q.values(cols), tokens, &w.decode(), cols, Some(&bias));
             let error = nmse(&got, &want);
             assert!(error < 1e-13, "{format} {tokens} x {rows} x {cols}: NMSE {error}");
         }
@@ -79,9 +79,9 @@ fn flat_groups_cross_rows() {
     let w: Vec<f32> =
         (0..96).map(|i| [1.0, 100.0, 0.01, 7.0, 0.3, 55.0][i / 16] * (1.0 + i as f32 / 96.0)).collect();
     let packed = format.encode(&w, 4, 24).expect("encode");
-    let q = QuantizedActivations { codes: (0..24).map(|k| k - 12).collect(), scales: vec![0.25] };
+    let q = QuantizedActivations { codes: (0..24).map(|k| k - 12).collect(), scales: vec![0.25], group: 24 };
     let got = linear_integer(&q, &packed, None).expect("integer");
-    let want = linear(&dequantize_activations(&q, 24), 1, &packed.decode(), 24, None);
+    let want = linear(&q.values(24), 1, &packed.decode(), 24, None);
     assert!(nmse(&got, &want) < 1e-14, "{got:?} {want:?}");
 }
 
@@ -93,7 +93,8 @@ fn accumulators_are_exact_where_f32_is_not() {
     let w = w.encode(&vec![1.0; cols], 1, cols).expect("encode");
     let mut codes = vec![127; cols];
     codes[0] = 126;
-    let q = QuantizedActivations { codes, scales: vec![1.0] };
+    let group = codes.len();
+    let q = QuantizedActivations { codes, scales: vec![1.0], group };
     assert_eq!(integer_accumulators(&q, &w).expect("int"), [127 * 127 * 4000 - 127]);
 }
 
