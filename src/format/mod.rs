@@ -41,6 +41,7 @@ pub mod element;
 mod encode;
 mod float;
 pub mod ggml;
+mod grid;
 mod int;
 pub mod mxint;
 mod names;
@@ -50,6 +51,7 @@ mod rows;
 mod scheme;
 mod signs;
 mod spec;
+pub mod suitability;
 pub mod upstream {
     use super::element::Element;
     pub fn scale_codes(element: Element, x: &[f32], rows: usize, cols: usize, tr: usize, tc: usize) -> Vec<u8> {
@@ -66,6 +68,7 @@ pub use activation::{
 };
 pub use block::Block;
 pub use custom::{CustomFormat, CustomId};
+pub use grid::{Factor, ValueGrid};
 pub use packed::{Exception, Packed};
 pub use scheme::{Codes, Groups, Scale, Scheme};
 pub use spec::Spec;
