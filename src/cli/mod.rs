@@ -1,10 +1,12 @@
 //! The verbs, one file each. The only place that knows clap, anyhow and progress bars.
 
+mod columns;
 mod common;
 mod dequantize;
 mod devices;
 mod eval;
 mod explain;
+mod formats;
 mod generate;
 mod inspect;
 mod quantize;
@@ -45,6 +47,7 @@ enum Verb {
     Quantize(quantize::Args),
     Dequantize(dequantize::Args),
     Inspect(inspect::Args),
+    Formats(formats::Args),
     Verify(verify::Args),
 }
 
@@ -59,6 +62,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Quantize(args) => quantize::run(&args),
         Verb::Dequantize(args) => dequantize::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
+        Verb::Formats(args) => formats::run(&args),
         Verb::Verify(args) => verify::run(&args),
     };
     match result {

@@ -181,5 +181,21 @@ fn produced(element: Element) -> Vec<f64> {
     coded.map(|(y, code)| if is_absolute { y.into() } else { element.unit(code) }).collect()
 }
 
+/// A number for people: all of its digits where they are few, else four of them.
+pub fn short_number(value: f64) -> String {
+    let text = value.to_string();
+    if text.len() <= 12 {
+        return text;
+    }
+    match value.abs() {
+        1e-4..1e6 => {
+            let decimals = (3 - value.abs().log10().floor() as i32).max(0) as usize;
+            let text = format!("{value:.decimals$}");
+            if decimals == 0 { text } else { text.trim_end_matches('0').trim_end_matches('.').to_owned() }
+        }
+        _ => format!("{value:.3e}"),
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -68,7 +68,7 @@ pub use activation::{
 };
 pub use block::Block;
 pub use custom::{CustomFormat, CustomId};
-pub use grid::{Factor, ValueGrid};
+pub use grid::{Factor, ValueGrid, short_number};
 pub use packed::{Exception, Packed};
 pub use scheme::{Codes, Groups, Scale, Scheme};
 pub use spec::Spec;

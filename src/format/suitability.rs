@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::Format;
+use super::{Format, short_number};
 use super::element::Element;
 use super::element::number::exp2;
 
@@ -157,19 +157,6 @@ impl Reason {
     }
 }
 
-/// A number with four significant digits.
-fn digits(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".to_owned(),
-        1e-4..1e6 => {
-            let decimals = (3 - value.abs().log10().floor() as i32).max(0) as usize;
-            let text = format!("{value:.decimals$}");
-            if decimals == 0 { text } else { text.trim_end_matches('0').trim_end_matches('.').to_owned() }
-        }
-        _ => format!("{value:.3e}"),
-    }
-}
-
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -184,28 +171,28 @@ impl fmt::Display for Reason {
             Self::RangeBelowMedian { largest, median, saturated } => write!(
                 f,
                 "the largest value {} is below the median magnitude {}; {:.1} % of the weights saturate",
-                digits(largest),
-                digits(median.into()),
+                short_number(largest),
+                short_number(median.into()),
                 saturated * 100.0
             ),
             Self::StepAboveMaximum { step, max, zeroed } => write!(
                 f,
                 "the smallest positive value {} is above the largest magnitude {}; {:.1} % of the weights become 0",
-                digits(step),
-                digits(max.into()),
+                short_number(step),
+                short_number(max.into()),
                 zeroed * 100.0
             ),
             Self::Saturates { largest, saturated } => write!(
                 f,
                 "{:.1} % of the weights lie beyond the largest value {} and saturate",
                 saturated * 100.0,
-                digits(largest)
+                short_number(largest)
             ),
             Self::Zeroes { step, zeroed } => write!(
                 f,
                 "{:.1} % of the weights become 0; the smallest positive value is {}",
                 zeroed * 100.0,
-                digits(step)
+                short_number(step)
             ),
         }
     }

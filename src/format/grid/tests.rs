@@ -191,3 +191,10 @@ fn every_format_of_the_catalog_has_a_grid() {
         assert!(grid.values.is_sorted_by(|a, b| a < b), "{format}");
     }
 }
+
+#[test]
+fn numbers_are_whole_or_short() {
+    let numbers = [7.0, 1.984375, 0.0009765625, f64::from(f32::MAX), exp2(-149), -1.0 / 3.0, 0.3 - 0.2, 123456.789_012_3];
+    let texts = numbers.map(short_number);
+    assert_eq!(texts, ["7", "1.984375", "0.0009765625", "3.403e38", "1.401e-45", "-0.3333", "0.1", "123457"]);
+}
