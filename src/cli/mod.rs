@@ -10,6 +10,7 @@ mod formats;
 mod generate;
 mod inspect;
 mod quantize;
+mod unfit;
 mod verify;
 
 use std::process::ExitCode;

@@ -50,29 +50,27 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// The whole chart as SVG text. `source` names what SQNR was measured on.
 pub(crate) fn svg(entries: &[Entry], source: &str, axis: Axis) -> Result<String> {
     let axis = match axis {
-        Axis::Auto if entries.iter().all(is_narrow) => Axis::Linear,
+        Axis::Auto if entries.iter().all(|entry| binades(entry) < 8.0) => Axis::Linear,
         Axis::Auto => Axis::Log,
         other => other,
     };
     let points: Vec<Point> = entries.iter().filter_map(Point::of).collect();
     let scatter = if points.is_empty() { 0 } else { SCATTER };
     let values = HEAD + entries.len() as i32 * ROW + FOOT;
-    // Notes are written after labels are placed, and may name those that found no place.
-    let mut notes = not_shown(entries);
-    let keyed = points.len().min(place(&points, &frame(&points, values)).iter().filter(|l| l.keyed).count());
-    let lines = wrapped(&notes).len() as i32 + keyed as i32;
-    let height = values + scatter + lines * LINE + MARGIN;
+    let frame = frame(&points, values);
+    let labels = place(&points, &frame);
+    let mut notes = wrapped(&not_shown(entries));
+    let keyed = points.iter().zip(&labels).filter(|(_, label)| label.keyed);
+    notes.extend(keyed.map(|(point, label)| format!("{} {}", label.text, point.label)));
+    let height = values + scatter + notes.len() as i32 * LINE + MARGIN;
     let mut text = String::new();
     {
         let root = SVGBackend::with_string(&mut text, (WIDTH, height as u32)).into_drawing_area();
         root.fill(&WHITE).map_err(failed)?;
         draw_values(&root, entries, axis)?;
-        let mut key = Vec::new();
         if !points.is_empty() {
-            key = draw_scatter(&root, &points, source, values)?;
+            draw_scatter(&root, &points, &labels, &frame, source, values)?;
         }
-        notes = wrapped(&notes);
-        notes.extend(key);
         for (line, note) in notes.iter().enumerate() {
             let y = values + scatter + line as i32 * LINE;
             write(&root, note, (MARGIN, y), sans(SMALL, FAINT), HPos::Left)?;
@@ -136,19 +134,23 @@ fn shortened(label: &str) -> String {
     format!("{head}…{tail}")
 }
 
-fn is_narrow(entry: &Entry) -> bool {
-    let grid = &entry.grid;
-    grid.least.is_none_or(|least| least * 256.0 > grid.largest())
+/// Between the least positive value and the largest magnitude.
+fn binades(entry: &Entry) -> f64 {
+    entry.grid.least.map_or(0.0, |least| (entry.grid.largest() / least).log2())
 }
 
 /// The panel of values: one row per format, every value a tick, relative to its largest magnitude.
 fn draw_values(root: &Area, entries: &[Entry], axis: Axis) -> Result<()> {
     write(root, "Values of each format", (MARGIN, 18), sans(LARGE, INK), HPos::Left)?;
+    let relative = "relative to the largest magnitude of the format; at the right what they are";
     let subtitle = match axis {
-        Axis::Log => "positive values relative to the largest magnitude of the format, which stands at the right",
-        _ => "relative to the largest magnitude of the format, which stands at the right",
+        Axis::Log if entries.iter().any(|entry| binades(entry) > MOST_BINADES) => {
+            format!("values from 0 up, {relative}; cut at 2^-{MOST_BINADES}")
+        }
+        Axis::Log => format!("values from 0 up, {relative}"),
+        _ => relative.to_owned(),
     };
-    write(root, subtitle, (MARGIN, 38), sans(SMALL, FAINT), HPos::Left)?;
+    write(root, &subtitle, (MARGIN, 38), sans(SMALL, FAINT), HPos::Left)?;
     let labels: Vec<String> = entries.iter().map(|entry| shortened(&entry.label)).collect();
     let ranges: Vec<String> = entries.iter().map(Entry::values).collect();
     let widest = |texts: &[String]| texts.iter().map(|text| mono_width(text)).fold(0.0, f64::max) as i32;
@@ -187,12 +189,11 @@ struct ValueScale {
 }
 
 /// Between the zeros of a log axis and its left end.
-const ZERO: i32 = 26;
+const ZERO: i32 = 36;
 
 impl ValueScale {
     fn new(entries: &[Entry], axis: Axis, left: i32, right: i32) -> Self {
-        let binades = |entry: &Entry| entry.grid.least.map(|least| (entry.grid.largest() / least).log2());
-        let most = entries.iter().filter_map(binades).fold(1.0, f64::max);
+        let most = entries.iter().map(binades).fold(1.0, f64::max);
         match axis {
             Axis::Log => {
                 Self { ends: (left + ZERO, right), binades: Some(most.ceil().clamp(2.0, MOST_BINADES)) }
@@ -221,7 +222,8 @@ impl ValueScale {
         };
         let step = (binades / 8.0).ceil().max(1.0) as i32;
         let exponents = (0..=binades as i32).step_by(step as usize);
-        let mark = |e: i32| Some((self.pixel(2f64.powi(-e))?, if e == 0 { "1".into() } else { format!("2^-{e}") }));
+        let mark =
+            |e: i32| Some((self.pixel(2f64.powi(-e))?, if e == 0 { "1".into() } else { format!("2^-{e}") }));
         self.pixel(0.0).map(|x| (x, "0".to_owned())).into_iter().chain(exponents.filter_map(mark)).collect()
     }
 
@@ -236,7 +238,8 @@ impl ValueScale {
             let zero = if self.binades.is_some() { self.pixel(0.0).map(|x| (x, x + 1)) } else { None };
             return zero.into_iter().chain([(left, self.ends.1 + 1)]).collect();
         }
-        let mut pixels: Vec<i32> = grid.values.iter().filter_map(|value| self.pixel(value / largest)).collect();
+        let mut pixels: Vec<i32> =
+            grid.values.iter().filter_map(|value| self.pixel(value / largest)).collect();
         pixels.sort_unstable();
         pixels.dedup();
         let mut runs: Vec<(i32, i32)> = Vec::new();
@@ -329,12 +332,24 @@ fn place(points: &[Point], frame: &Frame) -> Vec<Label> {
     points.iter().zip(&at).map(of_point).collect()
 }
 
-/// The scatter chart below `top`; returns the lines that say what its numbers stand for.
-fn draw_scatter(root: &Area, points: &[Point], source: &str, top: i32) -> Result<Vec<String>> {
-    write(root, "Signal-to-quantization-noise ratio and size", (MARGIN, top + 18), sans(LARGE, INK), HPos::Left)?;
+/// The scatter chart below `top`.
+fn draw_scatter(
+    root: &Area,
+    points: &[Point],
+    labels: &[Label],
+    frame: &Frame,
+    source: &str,
+    top: i32,
+) -> Result<()> {
+    write(
+        root,
+        "Signal-to-quantization-noise ratio and size",
+        (MARGIN, top + 18),
+        sans(LARGE, INK),
+        HPos::Left,
+    )?;
     let subtitle = format!("of {source}");
     write(root, &subtitle, (MARGIN, top + 38), sans(SMALL, FAINT), HPos::Left)?;
-    let frame = frame(points, top);
     let corner = |(x, y): (f64, f64)| (x.round() as i32, y.round() as i32);
     let (least, most) = frame.bits;
     let step = if most - least > 18.0 { 2 } else { 1 };
@@ -355,22 +370,20 @@ fn draw_scatter(root: &Area, points: &[Point], source: &str, top: i32) -> Result
     let height = ((frame.pixels.top + frame.pixels.bottom) / 2.0) as i32;
     write(root, "SQNR in dB", (MARGIN + 6, height), upright, HPos::Center)?;
     legend(root, points, top)?;
-    let labels = place(points, &frame);
-    for (point, label) in points.iter().zip(&labels) {
+    for (point, label) in points.iter().zip(labels) {
         let at = frame.at(point.bits, point.decibels);
         let end = label.rect.nearest(at);
         if (end.0 - at.0).hypot(end.1 - at.1) >= LEADER {
             line(root, corner(at), corner(end), FAINT, 1)?;
         }
     }
-    for (point, label) in points.iter().zip(&labels) {
+    for (point, label) in points.iter().zip(labels) {
         let at = corner(frame.at(point.bits, point.decibels));
         root.draw(&Circle::new(at, 4, color(point.factor).filled())).map_err(failed)?;
         let middle = ((label.rect.top + label.rect.bottom) / 2.0).round() as i32;
         write(root, &label.text, (label.rect.left.round() as i32, middle), mono(INK), HPos::Left)?;
     }
-    let keyed = points.iter().zip(&labels).filter(|(_, label)| label.keyed);
-    Ok(keyed.map(|(point, label)| format!("{} {}", label.text, point.label)).collect())
+    Ok(())
 }
 
 /// What the colors mean, at the right above the scatter chart.
@@ -395,7 +408,9 @@ fn not_shown(entries: &[Entry]) -> Vec<String> {
             Some(Err(_)) => unfit.push(label.to_owned()),
             Some(Ok(sqnr)) => match sqnr.decibels() {
                 f64::INFINITY => exact.push(label.to_owned()),
-                value if value.is_nan() || value < 0.0 => worse.push(format!("{label} ({} dB)", decibels(sqnr))),
+                value if value.is_nan() || value < 0.0 => {
+                    worse.push(format!("{label} ({} dB)", decibels(sqnr)))
+                }
                 _ => {}
             },
         }

@@ -167,7 +167,7 @@ pub(crate) fn decibels(sqnr: &Sqnr) -> String {
 
 /// The text of a spec, shorter where that means the same: `integer(8,4)` for `integer(width=8,frac_width=4)`. Only the
 /// families with many parameters lose their keys, the others say what a number is.
-fn label(spec: Spec) -> String {
+pub(crate) fn label(spec: Spec) -> String {
     if spec == spec.weight.into() {
         return by_position(&spec.weight.to_string());
     }
@@ -181,7 +181,9 @@ fn label(spec: Spec) -> String {
 fn by_position(text: &str) -> String {
     let mut short = text.to_owned();
     let Ok(format @ Format::Element { .. }) = text.parse::<Format>() else { return short };
-    let Some((name, inside)) = text.strip_suffix(')').and_then(|text| text.split_once('(')) else { return short };
+    let Some((name, inside)) = text.strip_suffix(')').and_then(|text| text.split_once('(')) else {
+        return short;
+    };
     let arguments: Vec<&str> = split_outside_brackets(inside);
     if arguments.len() < 2 {
         return short;

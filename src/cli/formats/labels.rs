@@ -52,12 +52,9 @@ impl Rect {
     fn is_crossed(self, (a, b): ((f64, f64), (f64, f64))) -> bool {
         let (dx, dy) = (b.0 - a.0, b.1 - a.1);
         let (mut enter, mut leave) = (0.0f64, 1.0f64);
-        for (direction, distance) in [
-            (-dx, a.0 - self.left),
-            (dx, self.right - a.0),
-            (-dy, a.1 - self.top),
-            (dy, self.bottom - a.1),
-        ] {
+        for (direction, distance) in
+            [(-dx, a.0 - self.left), (dx, self.right - a.0), (-dy, a.1 - self.top), (dy, self.bottom - a.1)]
+        {
             if direction == 0.0 {
                 if distance < 0.0 {
                     return false;
@@ -150,9 +147,8 @@ mod tests {
         let points: Vec<(f64, f64)> =
             (0..40).map(|i| (200.0 + f64::from(i % 4) * 90.0, 40.0 + f64::from(i / 4) * 9.0)).collect();
         let mut placer = Placer::new(BOUNDS, &points, 8.0);
-        let placed: Vec<(usize, Rect)> = (0..points.len())
-            .filter_map(|i| Some((i, placer.place(points[i], 100.0, 13.0)?)))
-            .collect();
+        let placed: Vec<(usize, Rect)> =
+            (0..points.len()).filter_map(|i| Some((i, placer.place(points[i], 100.0, 13.0)?))).collect();
         assert!(placed.len() >= 25, "{}", placed.len());
         for (i, (at, rect)) in placed.iter().enumerate() {
             assert!(rect.is_within(BOUNDS));

@@ -2,8 +2,10 @@
 
 mod chart;
 mod entry;
+mod journal;
 mod labels;
 mod plot;
+mod table;
 
 use std::path::{Path, PathBuf};
 
@@ -22,15 +24,19 @@ const EMBEDDED: &str = "shakespeare";
 
 /// List the formats: bits, values, kernels, and what they lose of a model's weights
 #[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = true, after_help = "Examples:
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
   anybit formats
   anybit formats int4 \"int4(group=32)\" mxint4 nf4 --model
   anybit formats --model path/to/folder --json
   anybit formats plot int4 mxfp4 nf4 \"minifloat_ieee(4,2)\" --out formats.svg
+  anybit formats table --journal table.jsonl
 
 With --model every format rounds the block linears of that model (all matrices of a plain tensor file); SQNR is \
 10 log10(sum of w^2 / sum of (w - q)^2) over all of them. `--model` alone means the model inside the program, and so \
-does `--model shakespeare`; give SPECs before it, or write --model=PATH.")]
+does `--model shakespeare`; give SPECs before it, or write --model=PATH."
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
@@ -41,6 +47,7 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum Action {
     Plot(plot::Args),
+    Table(table::Args),
 }
 
 #[derive(clap::Args)]
@@ -68,6 +75,7 @@ fn shape(text: &str) -> Result<(usize, usize), String> {
 pub(crate) fn run(args: &Args) -> Result<bool> {
     match &args.action {
         Some(Action::Plot(args)) => plot::run(args),
+        Some(Action::Table(args)) => table::run(args),
         None => list(&args.list),
     }
 }

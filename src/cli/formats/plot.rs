@@ -6,9 +6,9 @@ use anybit::format::Spec;
 use anybit::model::atomic;
 use anyhow::Result;
 
+use super::super::common::print;
 use super::chart::{Axis, svg};
 use super::{EMBEDDED, Source, entries, json_of};
-use super::super::common::print;
 
 /// Draw the values of formats, and their SQNR against their bits, as SVG
 #[derive(clap::Args)]
