@@ -164,9 +164,9 @@ fn produced(element: Element) -> Vec<f64> {
     let codes = || 0..1u32 << element.bits();
     // Exponent 0 may lie outside of what a block can have; any exponent will do.
     let scale_code = element.exponent_offset().clamp(0, 255) as u8;
-    let Some(exponent) = element.exponent(scale_code) else {
+    if element.exponent(scale_code).is_none() {
         return codes().map(|code| element.unit(code)).collect();
-    };
+    }
     let mut values: Vec<f32> =
         codes().map(|code| element.value(code, scale_code) + 0.0).filter(|v| v.is_finite()).collect();
     values.sort_by(f32::total_cmp);

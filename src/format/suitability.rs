@@ -6,9 +6,9 @@
 
 use std::fmt;
 
-use super::{Format, short_number};
 use super::element::Element;
 use super::element::number::exp2;
+use super::{Format, short_number};
 
 /// More than this share of weights that become 0 is worth a warning.
 const ZEROED: f64 = 0.5;

@@ -52,7 +52,7 @@ enum Action {
 
 #[derive(clap::Args)]
 struct List {
-    /// Formats to list, see \"Format specs\" in the README [default: all, with their usual parameters]
+    /// Formats to list, see "Format specs" in the README [default: all, with their usual parameters]
     #[arg(value_name = "SPEC")]
     specs: Vec<Spec>,
     /// Model whose weights are rounded: a folder, or a .safetensors file that is not packed
@@ -131,7 +131,7 @@ kernels: GEMV and GEMM decode packed words; integer: W@A multiplies integers (* 
 /// Where weights come from.
 enum Source {
     Model(Box<Model>),
-    File(String, Reader),
+    File(String, Box<Reader>),
 }
 
 impl Source {
@@ -148,7 +148,7 @@ impl Source {
             if reader.is_packed() {
                 bail!("{text} is packed already; give the original checkpoint");
             }
-            return Ok(Self::File(text.into_owned(), reader));
+            return Ok(Self::File(text.into_owned(), Box::new(reader)));
         }
         Ok(Self::Model(Box::new(Model::load(path)?)))
     }

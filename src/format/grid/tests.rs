@@ -171,8 +171,8 @@ fn the_ends_of_the_grid_are_reached() {
                 weights[1] = -(max as f32);
                 let packed = format.encode(&weights, 1, 256).unwrap();
                 let values = packed.decode();
-                for col in 0..2 {
-                    let got = relative(grid.factor, &packed, 0, col, values[col]);
+                for (col, &value) in values[..2].iter().enumerate() {
+                    let got = relative(grid.factor, &packed, 0, col, value);
                     (low, high) = (low.min(got), high.max(got));
                 }
             }
@@ -194,7 +194,16 @@ fn every_format_of_the_catalog_has_a_grid() {
 
 #[test]
 fn numbers_are_whole_or_short() {
-    let numbers = [7.0, 1.984375, 0.0009765625, f64::from(f32::MAX), exp2(-149), -1.0 / 3.0, 0.3 - 0.2, 123456.789_012_3];
+    let numbers = [
+        7.0,
+        1.984375,
+        0.0009765625,
+        f64::from(f32::MAX),
+        exp2(-149),
+        -1.0 / 3.0,
+        0.3 - 0.2,
+        123456.789_012_3,
+    ];
     let texts = numbers.map(short_number);
     assert_eq!(texts, ["7", "1.984375", "0.0009765625", "3.403e38", "1.401e-45", "-0.3333", "0.1", "123457"]);
 }
