@@ -39,7 +39,7 @@
 //! | module | holds | may import |
 //! |---|---|---|
 //! | [`error`] | the one error type: *invalid* (the caller erred) or *unavailable* (this machine cannot) | |
-//! | [`mod@format`] | numeric formats: text form, encode, decode, layouts, bits per weight; pure | `error` |
+//! | [`mod@format`] | numeric formats: text form, encode, decode, layouts, bits per weight, what they can hold; pure | `error` |
 //! | [`graph`] | ops, shapes, the model as a list of nodes; which layer has which format; pure | `format` |
 //! | [`mod@reference`] | CPU truth for every op, an executor, comparison | `format`, `graph` |
 //! | [`shader`] | the table of kernels, format fragments and epilogues; the linker; partitions; text only | `format`, `graph` |
@@ -47,7 +47,7 @@
 //! | [`engine`] | resident weights, fusion, plans, sessions, losses reduced on the device | `gpu`, `shader`, `graph`, `format` |
 //! | [`model`] | checkpoints, packed files, model families, tokenizer, sampling | `graph`, `format` |
 //! | [`run`] | one interface over engine and reference; the generation loop | `engine`, `reference`, `model`, `graph` |
-//! | [`eval`] | loss, perplexity, divergence, agreement, memory accounting | `run`, `model`, `graph`, `format` |
+//! | [`eval`] | loss, perplexity, divergence, agreement, noise of weights, memory accounting | `run`, `model`, `graph`, `format` |
 //! | [`cases`] | *the* case table: every kernel x formats x shapes x tolerance; model verification | all above |
 //! | `cli` (program) | the verbs; the only user of clap, anyhow and progress bars | all above |
 //!

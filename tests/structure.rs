@@ -21,8 +21,13 @@ const LAYERS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that one place only may know.
-const CONFINED: [(&str, &str); 4] =
-    [("wgpu", "src/gpu/"), ("clap", "src/cli/"), ("anyhow", "src/cli/"), ("indicatif", "src/cli/")];
+const CONFINED: [(&str, &str); 5] = [
+    ("wgpu", "src/gpu/"),
+    ("clap", "src/cli/"),
+    ("anyhow", "src/cli/"),
+    ("indicatif", "src/cli/"),
+    ("plotters", "src/cli/"),
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

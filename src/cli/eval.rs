@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anybit::engine::{Resident, SessionOptions};
 use anybit::eval::{Batching, EvalReport, MemoryReport, evaluate};
+use anybit::gpu::Gpu;
 use anybit::graph::{Assignment, Role};
 use anybit::model::Model;
 use anybit::model::embedded::heldout_text;
@@ -40,23 +41,30 @@ pub(crate) struct Args {
     model: ModelArgs,
     #[command(flatten)]
     format: FormatArgs,
-    /// UTF-8 text to predict [default: text that the embedded model was not trained on]
-    #[arg(long, value_name = "FILE")]
-    text: Option<PathBuf>,
+    #[command(flatten)]
+    text: TextArgs,
     /// Unquantized model to compare with [default: the model itself in f32]
     #[arg(long, value_name = "PATH")]
     baseline: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// What a model is to predict.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct TextArgs {
+    /// UTF-8 text to predict [default: text that the embedded model was not trained on]
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
     /// Evaluate only the first N windows of the text
     #[arg(long, value_name = "N", value_parser = common::positive)]
     windows: Option<usize>,
     /// Tokens per window [default: the model's context, at most 2048]
     #[arg(long, value_name = "N", value_parser = common::positive)]
     context: Option<usize>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    device: DeviceArgs,
 }
 
 /// What the model is compared with.
@@ -75,13 +83,9 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     let model = args.model.load()?;
     let assignment = args.format.assignment(&model, common::default_spec())?;
     let baseline = baseline(args, &model, &assignment)?;
-    let context = context(args, &model)?;
-    let (windows, available) = text(args, &model, context)?;
-    let longest = windows.iter().map(|w| w.inputs.len()).max().unwrap_or(context);
+    let (windows, available) = args.text.windows(&model, args.model.model.is_none())?;
     let gpu = args.device.open()?;
-    let room = gpu.as_ref().map_or(REFERENCE_LOGITS, |gpu| gpu.max_binding());
-    let mut batching = Batching::new(longest, model.graph().vocabulary, room);
-    batching.sequences = batching.sequences.min(windows.len());
+    let (batching, longest) = batching(&model, &windows, gpu.as_deref());
     let graph = model.graph();
     let memory = MemoryReport::new(graph, &assignment, batching.sequences, longest, batching.tokens)?;
     common::note("adapter", &common::device_line(gpu.as_deref()));
@@ -197,54 +201,68 @@ fn baseline(args: &Args, model: &Model, assignment: &Assignment) -> Result<Basel
     Ok(if f32 == *assignment { Baseline::Same } else { Baseline::Own(f32) })
 }
 
-/// Tokens per window.
-fn context(args: &Args, model: &Model) -> Result<usize> {
-    let most = model.graph().context;
-    match args.context {
-        Some(n) if n > most => bail!("--context {n}, the model has {most}; give at most that"),
-        Some(n) => Ok(n),
-        None => Ok(most.min(WINDOW)),
-    }
+/// Windows that run together, and the length of the longest one.
+pub(crate) fn batching(model: &Model, windows: &[Window], gpu: Option<&Gpu>) -> (Batching, usize) {
+    let longest = windows.iter().map(|w| w.inputs.len()).max().unwrap_or(1);
+    let room = gpu.map_or(REFERENCE_LOGITS, Gpu::max_binding);
+    let mut batching = Batching::new(longest, model.graph().vocabulary, room);
+    batching.sequences = batching.sequences.min(windows.len());
+    (batching, longest)
 }
 
-/// The windows to evaluate, and how many the text has.
-fn text(args: &Args, model: &Model, context: usize) -> Result<(Vec<Window>, usize)> {
-    let Some(tokenizer) = model.tokenizer() else {
-        bail!(
-            "model `{}` has no tokenizer.json, so it cannot read a text; put the model's tokenizer.json beside its \
-             config.json",
-            model.name()
-        );
-    };
-    let (label, bytes) = match &args.text {
-        Some(path) => {
-            let bytes =
-                std::fs::read(path).map_err(|e| anybit::Error::io("cannot read the text", path, e))?;
-            (path.display().to_string(), bytes)
+impl TextArgs {
+    /// Tokens per window.
+    fn context(&self, model: &Model) -> Result<usize> {
+        let most = model.graph().context;
+        match self.context {
+            Some(n) if n > most => bail!("--context {n}, the model has {most}; give at most that"),
+            Some(n) => Ok(n),
+            None => Ok(most.min(WINDOW)),
         }
-        None => {
-            if args.model.model.is_some() {
-                eprintln!(
-                    "NOTE: no --text given: this is the embedded model's held-out text, from Shakespeare"
-                );
-            }
-            ("held-out text".to_string(), heldout_text().as_bytes().to_vec())
-        }
-    };
-    let mut windows = windows(&bytes, tokenizer, model.bos(), context).context(label)?;
-    let available = windows.len();
-    windows.truncate(args.windows.unwrap_or(available));
-    let vocabulary = model.graph().vocabulary;
-    if let Some(id) =
-        windows.iter().flat_map(|w| w.inputs.iter().chain(&w.targets)).find(|&&id| id as usize >= vocabulary)
-    {
-        bail!(
-            "model `{}`: the tokenizer gives token id {id}, the model knows {vocabulary} ids; tokenizer.json belongs to \
-             another model",
-            model.name()
-        );
     }
-    Ok((windows, available))
+
+    /// The windows to evaluate, and how many the text has. `is_embedded` says that the default text is the model's own.
+    pub(crate) fn windows(&self, model: &Model, is_embedded: bool) -> Result<(Vec<Window>, usize)> {
+        let Some(tokenizer) = model.tokenizer() else {
+            bail!(
+                "model `{}` has no tokenizer.json, so it cannot read a text; put the model's tokenizer.json beside its \
+                 config.json",
+                model.name()
+            );
+        };
+        let (label, bytes) = match &self.text {
+            Some(path) => {
+                let bytes =
+                    std::fs::read(path).map_err(|e| anybit::Error::io("cannot read the text", path, e))?;
+                (path.display().to_string(), bytes)
+            }
+            None => {
+                if !is_embedded {
+                    eprintln!(
+                        "NOTE: no --text given: this is the embedded model's held-out text, from Shakespeare"
+                    );
+                }
+                ("held-out text".to_string(), heldout_text().as_bytes().to_vec())
+            }
+        };
+        let context = self.context(model)?;
+        let mut windows = windows(&bytes, tokenizer, model.bos(), context).context(label)?;
+        let available = windows.len();
+        windows.truncate(self.windows.unwrap_or(available));
+        let vocabulary = model.graph().vocabulary;
+        if let Some(id) = windows
+            .iter()
+            .flat_map(|w| w.inputs.iter().chain(&w.targets))
+            .find(|&&id| id as usize >= vocabulary)
+        {
+            bail!(
+                "model `{}`: the tokenizer gives token id {id}, the model knows {vocabulary} ids; tokenizer.json belongs to \
+                 another model",
+                model.name()
+            );
+        }
+        Ok((windows, available))
+    }
 }
 
 fn table(report: &EvalReport, memory: &MemoryReport, uploaded: u64) -> String {

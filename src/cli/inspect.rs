@@ -9,9 +9,11 @@ use anybit::model::{Dtype, Model, Reader, matrices};
 use anyhow::{Result, bail};
 use serde_json::json;
 
+use super::columns::aligned;
 use super::common::{FormatArgs, ModelArgs, bytes};
 use super::explain::explain;
 use super::quantize::from_qconfig;
+use super::unfit::{self, Finding};
 
 /// Tensors a listing may have before equal layers are shown as one line.
 const LONG: usize = 24;
@@ -58,6 +60,8 @@ pub(crate) struct Subject {
     pub(crate) run: Option<(usize, usize)>,
     /// Activation bytes of a step of one token per sequence.
     pub(crate) decode_bytes: u64,
+    /// Formats that cannot hold what they are meant for.
+    pub(crate) findings: Vec<Finding>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
@@ -72,6 +76,9 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         _ => model(args)?,
     };
     let text = explain(&subject);
+    for warning in unfit::lines(&subject.findings, args.all) {
+        eprintln!("WARNING: {warning}");
+    }
     let mut out = std::io::stdout().lock();
     if args.json {
         let mut json = serde_json::to_value(&subject.memory)?;
@@ -87,6 +94,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         json["context"] = json!(subject.run.map(|run| run.1));
         json["decode_activation_bytes"] = json!(subject.decode_bytes);
         json["explanation"] = json!(text);
+        json["warnings"] = unfit::json(&subject.findings);
         writeln!(out, "{json}")?;
         return Ok(true);
     }
@@ -122,8 +130,8 @@ fn model(args: &Args) -> Result<Subject> {
         );
     }
     let sequences = args.sequences as usize;
-    let assignment = if args.format.is_none() && args.qconfig.is_none() && model.stored_assignment().is_none()
-    {
+    let is_asked = args.format.is_some() || args.qconfig.is_some();
+    let assignment = if !is_asked && model.stored_assignment().is_none() {
         anybit::graph::Assignment::native(graph, &model.native_formats())
     } else {
         refuse_repacking(&model, args)?;
@@ -136,6 +144,8 @@ fn model(args: &Args) -> Result<Subject> {
         memory: MemoryReport::new(graph, &assignment, sequences, context, tokens)?,
         run: Some((sequences, context)),
         decode_bytes: activation_bytes(graph, sequences, sequences),
+        // What is packed already has lost what it was.
+        findings: if is_asked { unfit::of_model(&model, &assignment)? } else { Vec::new() },
     })
 }
 
@@ -197,6 +207,7 @@ fn tensors(args: &Args, path: &Path, reader: &Reader) -> Result<Subject> {
         memory: MemoryReport::of_file(all),
         run: None,
         decode_bytes: 0,
+        findings: unfit::of_file(reader, &specs)?,
     })
 }
 
@@ -234,10 +245,10 @@ fn lines(memory: &MemoryReport, all: bool) -> Vec<Line<'_>> {
 
 fn table(out: &mut impl std::io::Write, memory: &MemoryReport, all: bool) -> std::io::Result<()> {
     let head = ["tensor", "count", "shape", "format", "codes", "scales", "padding", "bytes", "bits/weight"];
-    let mut rows: Vec<[String; 9]> = vec![head.map(str::to_owned)];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
     let size = |bits: u64| if bits.is_multiple_of(8) { bytes(bits / 8) } else { format!("{bits} bit") };
     for Line { name, first: t, count } in lines(memory, all) {
-        rows.push([
+        rows.push(vec![
             name,
             count.to_string(),
             format!("{} x {}", t.rows, t.cols),
@@ -250,7 +261,7 @@ fn table(out: &mut impl std::io::Write, memory: &MemoryReport, all: bool) -> std
         ]);
     }
     let sum = |f: &dyn Fn(&TensorMemory) -> u64| memory.tensors.iter().map(f).sum::<u64>();
-    rows.push([
+    rows.push(vec![
         "all".to_owned(),
         memory.tensors.len().to_string(),
         format!("{} weights", sum(&|t| t.weights())),
@@ -261,17 +272,6 @@ fn table(out: &mut impl std::io::Write, memory: &MemoryReport, all: bool) -> std
         bytes(memory.bytes),
         format!("{:.4}", memory.model_bits_per_weight),
     ]);
-    let wide: [usize; 9] =
-        std::array::from_fn(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0));
-    for row in &rows {
-        let mut line = String::new();
-        for (i, cell) in row.iter().enumerate() {
-            let gap = " ".repeat(wide[i] - cell.chars().count());
-            // Names and formats to the left, numbers to the right.
-            let is_left = i == 0 || i == 3;
-            line += &if is_left { format!("{cell}{gap}  ") } else { format!("{gap}{cell}  ") };
-        }
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
+    // Names and formats to the left, numbers to the right.
+    out.write_all(aligned(&rows, &[0, 3]).as_bytes())
 }

@@ -1,13 +1,16 @@
 //! The verbs, one file each. The only place that knows clap, anyhow and progress bars.
 
+mod columns;
 mod common;
 mod dequantize;
 mod devices;
 mod eval;
 mod explain;
+mod formats;
 mod generate;
 mod inspect;
 mod quantize;
+mod unfit;
 mod verify;
 
 use std::process::ExitCode;
@@ -45,6 +48,7 @@ enum Verb {
     Quantize(quantize::Args),
     Dequantize(dequantize::Args),
     Inspect(inspect::Args),
+    Formats(formats::Args),
     Verify(verify::Args),
 }
 
@@ -59,6 +63,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Quantize(args) => quantize::run(&args),
         Verb::Dequantize(args) => dequantize::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
+        Verb::Formats(args) => formats::run(&args),
         Verb::Verify(args) => verify::run(&args),
     };
     match result {

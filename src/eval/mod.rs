@@ -1,8 +1,10 @@
-//! Measures of a model: loss, perplexity, divergence from the f32 model, agreement, memory.
+//! Measures of a model: loss, perplexity, divergence from the f32 model, agreement, noise of its weights, memory.
 
 mod memory;
+mod sqnr;
 
 pub use memory::{MemoryReport, TensorKind, TensorMemory, activation_bytes};
+pub use sqnr::{Sqnr, sqnr_of, sqnr_of_file, sqnr_of_linears};
 
 use serde::Serialize;
 
@@ -56,43 +58,69 @@ impl Batching {
 /// When a window does not fit or the executor fails.
 pub fn evaluate(
     runner: &mut Runner<'_>,
-    mut baseline: Option<&mut Runner<'_>>,
+    baseline: Option<&mut Runner<'_>>,
     windows: &[Window],
     batching: Batching,
     progress: &mut dyn FnMut(usize),
 ) -> Result<EvalReport> {
-    let (mut loss, mut kl, mut baseline_loss) = (0.0f64, 0.0f64, 0.0f64);
-    let (mut tokens, mut correct, mut agreeing) = (0usize, 0usize, 0usize);
+    let mut reports = evaluate_all(std::slice::from_mut(runner), baseline, windows, batching, progress)?;
+    Ok(reports.remove(0))
+}
+
+/// Sums over the tokens of one runner.
+#[derive(Clone, Default)]
+struct Sums {
+    loss: f64,
+    kl: f64,
+    correct: usize,
+    agreeing: usize,
+}
+
+/// [`evaluate`] for several runners side by side, so that the baseline runs once for all of them.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_all(
+    runners: &mut [Runner<'_>],
+    mut baseline: Option<&mut Runner<'_>>,
+    windows: &[Window],
+    batching: Batching,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<EvalReport>> {
+    let mut sums = vec![Sums::default(); runners.len()];
+    let (mut baseline_loss, mut tokens) = (0.0, 0);
     for group in windows.chunks(batching.sequences.max(1)) {
         for (batch, targets) in batches(group, batching.tokens) {
-            runner.step(&batch)?;
             if let Some(other) = baseline.as_deref_mut() {
                 other.step(&batch)?;
-            }
-            let report = runner.losses(baseline.as_deref(), &targets)?;
-            if let Some(other) = baseline.as_deref() {
                 baseline_loss += sum(&other.losses(None, &targets)?.cross_entropy);
             }
-            loss += sum(&report.cross_entropy);
-            kl += sum(&report.kl);
-            correct += report.argmax.iter().zip(&targets).filter(|(a, b)| a == b).count();
-            agreeing += report.argmax.iter().zip(&report.baseline_argmax).filter(|(a, b)| a == b).count();
+            for (runner, sums) in runners.iter_mut().zip(&mut sums) {
+                runner.step(&batch)?;
+                let report = runner.losses(baseline.as_deref(), &targets)?;
+                let agreeing = report.argmax.iter().zip(&report.baseline_argmax).filter(|(a, b)| a == b);
+                sums.loss += sum(&report.cross_entropy);
+                sums.kl += sum(&report.kl);
+                sums.correct += report.argmax.iter().zip(&targets).filter(|(a, b)| a == b).count();
+                sums.agreeing += agreeing.count();
+            }
             tokens += targets.len();
             progress(tokens);
         }
     }
     let n = tokens.max(1) as f64;
     let compared = baseline.is_some();
-    Ok(EvalReport {
-        loss: loss / n,
-        perplexity: (loss / n).exp(),
-        kl: compared.then_some(kl / n),
-        top1_agreement: compared.then_some(agreeing as f64 / n),
+    let report = |sums: Sums| EvalReport {
+        loss: sums.loss / n,
+        perplexity: (sums.loss / n).exp(),
+        kl: compared.then_some(sums.kl / n),
+        top1_agreement: compared.then_some(sums.agreeing as f64 / n),
         baseline_loss: compared.then_some(baseline_loss / n),
-        accuracy: correct as f64 / n,
+        accuracy: sums.correct as f64 / n,
         tokens,
         windows: windows.len(),
-    })
+    };
+    Ok(sums.into_iter().map(report).collect())
 }
 
 fn sum(values: &[f32]) -> f64 {

@@ -43,6 +43,7 @@ pub mod element;
 mod encode;
 mod float;
 pub mod ggml;
+mod grid;
 mod int;
 pub mod mxint;
 mod names;
@@ -53,6 +54,7 @@ mod scheme;
 mod signs;
 mod spec;
 pub mod steps;
+pub mod suitability;
 pub mod upstream;
 
 pub use activation::{
@@ -61,6 +63,7 @@ pub use activation::{
 };
 pub use block::Block;
 pub use custom::{CustomFormat, CustomId};
+pub use grid::{Factor, ValueGrid, short_number};
 pub use packed::{Exception, Packed};
 pub use scheme::{Codes, Groups, Scale, Scheme};
 pub use spec::Spec;
