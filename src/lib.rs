@@ -69,8 +69,9 @@
 //!
 //! ## What is exact and what is not
 //! Decoding and i32 accumulators are bit-exact between device and CPU. Single f32 ops stay within an NMSE of 1e-12
-//! of an f64 reference. Activation codes may differ by one where a value lies on a rounding tie, because WGSL
-//! allows division an error of 2.5 ulp.
+//! of an f64 reference. Activations in element formats are rounded exactly as on the CPU ([`format::steps`]); those with
+//! real scales (`int`, `torch_dynamic`) may differ by one code where a value lies on a rounding tie, because WGSL allows
+//! division an error of 2.5 ulp.
 
 pub mod cases;
 pub mod engine;

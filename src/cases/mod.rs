@@ -8,8 +8,9 @@
 //! | result | tolerance |
 //! |---|---|
 //! | decoded weights, codes, gathered rows, maxima, i32 accumulators | [`Tolerance::Exact`] |
+//! | activations in element formats: values, codes, scales | [`Tolerance::Exact`] |
 //! | f32 results of one operation | NMSE [`ONE_OP`] against f64 |
-//! | activation codes | half a step and a few units in the last place |
+//! | activation codes with real scales | half a step and a few units in the last place |
 
 mod attention;
 mod compare;
