@@ -29,7 +29,7 @@ mod check;
 mod fixed;
 mod float;
 mod mxfp;
-pub(crate) mod number;
+pub(super) mod number;
 mod ocp;
 mod power;
 mod scale;
