@@ -76,6 +76,7 @@ pub enum Kernel {
     QuantizeSteps,
     RoundSteps,
     RoundWide,
+    RoundNvfp4,
     DequantizeRows,
     RmsNorm,
     LayerNorm,
@@ -162,7 +163,7 @@ const TABLE: Binding = read("table", "array<u32>");
 
 impl Kernel {
     /// All kernels, in the order of the table.
-    pub const ALL: [Kernel; 34] = [
+    pub const ALL: [Kernel; 35] = [
         Kernel::Dequantize,
         Kernel::Embed,
         Kernel::Gemv,
@@ -180,6 +181,7 @@ impl Kernel {
         Kernel::QuantizeSteps,
         Kernel::RoundSteps,
         Kernel::RoundWide,
+        Kernel::RoundNvfp4,
         Kernel::DequantizeRows,
         Kernel::RmsNorm,
         Kernel::LayerNorm,
@@ -286,6 +288,12 @@ impl Kernel {
                 [X_BITS, TOKENS, MAXIMA, LEAST, TABLE, Y_BITS],
                 rounding_params!("kind", "mantissa", "span", "floor", "low", "high"),
                 libraries: &[lib!("blocks")]
+            ),
+            Kernel::RoundNvfp4 => row!(
+                "round_nvfp4",
+                [X_BITS, TOKENS, read("maxima", "array<f32>"), TABLE, Y_BITS],
+                &["m", "cols", "x_stride", "y_stride", "scales", "steps"],
+                reduces: true, libraries: &[lib!("steps"), lib!("quotient")]
             ),
             Kernel::DequantizeRows => {
                 row!(
