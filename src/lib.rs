@@ -39,7 +39,7 @@
 //! | module | holds | may import |
 //! |---|---|---|
 //! | [`error`] | the one error type: *invalid* (the caller erred) or *unavailable* (this machine cannot) | |
-//! | [`mod@format`] | numeric formats: text form, encode, decode, layouts, bits per weight, what they can hold; pure | `error` |
+//! | [`mod@format`] | numeric formats: text form, encode, decode, layouts, bits per weight, activations, what they can hold; the quantizers of the original programs; pure | `error` |
 //! | [`graph`] | ops, shapes, the model as a list of nodes; which layer has which format; pure | `format` |
 //! | [`mod@reference`] | CPU truth for every op, an executor, comparison | `format`, `graph` |
 //! | [`shader`] | the table of kernels, format fragments and epilogues; the linker; partitions; text only | `format`, `graph` |
@@ -54,8 +54,10 @@
 //! ## How a kernel comes to be
 //! Formats, kernels and epilogues add up, they do not multiply: a shader module is a concatenation of
 //! `constants + bindings + contract + format + epilogue + kernel + entry` ([`shader::link`]), and `shaders/README.md`
-//! is the contract between the pieces. A format hands out *chunks* of 32 weights of one row, as integer codes with a
-//! scale or as floats; kernels are written against that. Fused and naive are plans, not shaders: naive runs
+//! is the contract between the pieces. Many formats share few ways of storing codes and scales ([`format::Scheme`]); an
+//! element-wise format of at most 8 bits is a table of values that the device reads, computed on the CPU by its
+//! definition, and the rounding of activations is a table of steps. A format hands out *chunks* of 32 weights of one row,
+//! as integer codes with a scale or as floats; kernels are written against that. Fused and naive are plans, not shaders: naive runs
 //! `dequantize` into a scratch buffer and then the same GEMM on f32.
 //!
 //! ## How a model runs
