@@ -1,4 +1,4 @@
-//! The table of kernels and epilogues: their WGSL text, bindings and parameters. One row each.
+//! The table of kernels: their WGSL text, bindings and parameters. One row each.
 
 use super::{Contract, lib};
 
@@ -22,7 +22,7 @@ pub struct Binding {
     pub access: Access,
 }
 
-const fn read(name: &'static str, ty: &'static str) -> Binding {
+pub(super) const fn read(name: &'static str, ty: &'static str) -> Binding {
     Binding { name, ty, access: Access::Read }
 }
 
@@ -351,73 +351,6 @@ impl Kernel {
             }
             Kernel::Argmax => row!("argmax", [X, write("y", "array<u32>")], &["m", "cols", "x_stride"]),
         }
-    }
-}
-
-/// What happens to one accumulator before it is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Epilogue {
-    /// `y = acc`
-    Store,
-    /// `y = acc + bias`
-    Bias,
-    /// `y = f(acc + bias)`
-    Activation {
-        /// Adds the bias first.
-        bias: bool,
-        /// The function f.
-        function: crate::graph::Function,
-    },
-    /// `y = residual + acc + bias`
-    Residual {
-        /// Adds the bias.
-        bias: bool,
-    },
-    /// The i32 accumulator as bits (integer kernels with one scale per row only).
-    Accumulator,
-}
-
-impl Epilogue {
-    /// WGSL text.
-    pub fn source(self) -> &'static str {
-        match self {
-            Epilogue::Store | Epilogue::Bias => include_str!("../../shaders/epilogue/store.wgsl"),
-            Epilogue::Activation { .. } => include_str!("../../shaders/epilogue/activation.wgsl"),
-            Epilogue::Residual { .. } => include_str!("../../shaders/epilogue/residual.wgsl"),
-            Epilogue::Accumulator => include_str!("../../shaders/epilogue/accumulator.wgsl"),
-        }
-    }
-
-    /// Name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Epilogue::Store => "store",
-            Epilogue::Bias => "bias",
-            Epilogue::Activation { .. } => "activation",
-            Epilogue::Residual { .. } => "residual",
-            Epilogue::Accumulator => "accumulator",
-        }
-    }
-
-    /// Whether it adds the bias vector.
-    pub fn has_bias(self) -> bool {
-        match self {
-            Epilogue::Bias => true,
-            Epilogue::Activation { bias, .. } | Epilogue::Residual { bias } => bias,
-            Epilogue::Store | Epilogue::Accumulator => false,
-        }
-    }
-
-    /// Storage buffers it reads.
-    pub fn bindings(self) -> Vec<Binding> {
-        let mut bindings = Vec::new();
-        if self.has_bias() {
-            bindings.push(read("bias", "array<f32>"));
-        }
-        if matches!(self, Epilogue::Residual { .. }) {
-            bindings.push(read("residual", "array<f32>"));
-        }
-        bindings
     }
 }
 
