@@ -145,6 +145,7 @@ fn biases_slices_odd_heads_and_a_quantized_head() {
         "block_fp(8,8,none,[16])@block_fp(8,8,none,[16])",
         "block_log@block_log(8,8,[2,7])",
         "f16@minifloat_ieee(16,5)",
+        "nvfp4@nvfp4",
     ] {
         assert_holds(spec, &graph, &weights, &mixed(&graph, spec));
     }

@@ -204,6 +204,7 @@ fn row(kernel: Kernel) -> Row {
         Kernel::TileAbsmax => row("f32::max", rounding::tile_absmax),
         Kernel::QuantizeSteps => row("format::quantize_activations", rounding::codes),
         Kernel::RoundSteps | Kernel::RoundWide => row("format::fake_quantize", rounding::rounded_values),
+        Kernel::RoundNvfp4 => row("format::fake_quantize", rounding::nvfp4),
         Kernel::DequantizeRows => row("reference::dequantize_activations", quantize::dequantize_rows),
         Kernel::RmsNorm => row("reference::rms_norm", rows::rms_norm),
         Kernel::LayerNorm => row("reference::layer_norm", rows::layer_norm),

@@ -267,7 +267,7 @@ impl<'a> Alone<'a> {
         };
         let largest = w.decode().iter().fold(0.0f32, |m, v| m.max(v.abs()));
         // Only these divide on the device; the other formats round by comparisons, which are exact.
-        let divides = !matches!(format, ActivationFormat::Element { .. });
+        let divides = matches!(format, ActivationFormat::Int { .. } | ActivationFormat::TorchDynamic);
         let q = quantize_activations(x, w.cols, spans, format).filter(|_| divides);
         let of_row = |(row, &scale): (&[f32], &f32)| {
             let near = |v: &&f32| {

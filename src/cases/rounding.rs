@@ -205,7 +205,7 @@ fn maxima_case(table: &mut Table, parts: &'static [(u32, u32)], cols: usize, tex
     table.add("", shape, Tolerance::Exact, move |gpu| {
         let (element, block) = element(text.parse()?)?;
         let x = activations(tokens.len(), cols);
-        let mut params = Rounding::upload(gpu, element, false)?.params(block, cols);
+        let mut params = Rounding::element(gpu, element, false)?.params(block, cols);
         params.extend(matrix_params(tokens.len(), cols, 0));
         let got = maxima(gpu, &x, cols, &tokens, tiles, &params)?.finish()?;
         let (largest, least) = true_maxima(&x, cols, &tokens, block, tiles);
@@ -293,15 +293,41 @@ fn rounded(
     stride: usize,
 ) -> Result<(Vec<u32>, Kernel)> {
     let (element, block) = element(format)?;
-    let rounding = Rounding::upload(gpu, element, false)?;
+    let rounding = Rounding::element(gpu, element, false)?;
     let mut params = rounding.params(block, cols);
     params.extend(matrix_params(tokens.len(), cols, stride));
     let mut launch = maxima(gpu, x, cols, tokens, rounding.has_tiles(block, cols), &params)?;
     launch.output("y", tokens.len() * stride)?;
-    let variant = Variant::plain(rounding.kernel(), Tile::elementwise());
+    let variant = Variant::plain(rounding.kernel, Tile::elementwise());
     let groups = (tokens.len() * cols.div_ceil(4)).div_ceil(variant.tile.workgroup as usize);
     launch.dispatch(&variant, &[("table", &rounding.table)], &params, groups as u64)?;
-    Ok((launch.finish()?.swap_remove(2), rounding.kernel()))
+    Ok((launch.finish()?.swap_remove(2), rounding.kernel))
+}
+
+pub(super) fn nvfp4(table: &mut Table) {
+    for cols in [5, 37, 172] {
+        let tokens = sequences(&PARTS);
+        let shape = format!("[{}, {cols}], {} sequences", tokens.len(), PARTS.len());
+        table.add("", shape, Tolerance::Exact, move |gpu| {
+            let (x, rows, stride) = (activations(tokens.len(), cols), tokens.len(), cols + 5);
+            let maxima: Vec<f32> =
+                x.chunks(cols).map(|row| row.iter().fold(0.0, |m, v| v.abs().max(m))).collect();
+            let rounding = Rounding::nvfp4(gpu)?;
+            let mut params = rounding.params(Block::None, cols);
+            params.extend(matrix_params(rows, cols, stride));
+            let variant = Variant::plain(Kernel::RoundNvfp4, Tile::reduction(gpu.class()));
+            let mut launch = Launch::new(gpu);
+            launch
+                .input("x", &strided(&x, cols, cols + 3, STRAY))?
+                .input("tokens", &token_rows(&tokens))?
+                .input("maxima", &maxima)?
+                .output("y", rows * stride)?
+                .dispatch(&variant, &[("table", &rounding.table)], &params, rows as u64)?;
+            let want = fake_quantize(&x, cols, &spans(&tokens), ActivationFormat::NvFp4);
+            let want: Vec<f32> = want.iter().map(|y| y + 0.0).collect();
+            Ok(Outcome::floats(launch.single()?, strided(&want, cols, stride, POISON), stride))
+        });
+    }
 }
 
 pub(super) fn codes(table: &mut Table) {
@@ -317,13 +343,13 @@ pub(super) fn codes(table: &mut Table) {
         for (to, from) in want.chunks_mut(words * 4).zip(q.codes.chunks(cols)) {
             to[..cols].copy_from_slice(from);
         }
-        let rounding = Rounding::upload(gpu, element, true)?;
+        let rounding = Rounding::element(gpu, element, true)?;
         let mut params = rounding.params(block, cols);
         params.extend(matrix_params(rows, cols, words));
         params.push(("scale_stride", (scales.len() / rows) as u32));
         let mut launch = maxima(gpu, &x, cols, tokens, rounding.has_tiles(block, cols), &params)?;
         launch.output("y", rows * words)?.output("x_scale", scales.len())?;
-        let variant = Variant::plain(rounding.kernel(), Tile::elementwise());
+        let variant = Variant::plain(rounding.kernel, Tile::elementwise());
         let groups = (rows * words).div_ceil(variant.tile.workgroup as usize);
         launch.dispatch(&variant, &[("table", &rounding.table)], &params, groups as u64)?;
         let got = launch.finish()?.split_off(2).concat();

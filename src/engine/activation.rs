@@ -1,12 +1,14 @@
 //! Lowering of quantized activations: to integer codes with scales, or to the values they stand for.
 
+use std::sync::Arc;
+
 use super::matmul;
 use super::plan::Lowering;
 use super::resident::DeviceMatrix;
 use super::rounding::Rounding;
 use super::values::Value;
 use crate::error::{Result, invalid};
-use crate::format::{ActivationFormat, ActivationScope};
+use crate::format::{ActivationFormat, ActivationScope, Block};
 use crate::gpu::Buffer;
 use crate::graph::NodeId;
 use crate::shader::{Kernel, Tile, Variant};
@@ -79,6 +81,7 @@ impl Lowering<'_> {
                 let outputs = [("y", &q.words), ("x_scale", &q.scales)];
                 self.round(node, format, true, &outputs, params, x.rows * stride)?;
             }
+            ActivationFormat::NvFp4 => invalid!("{format} has no integer codes"),
         }
         self.quantized.insert((node, format), q);
         Ok(())
@@ -92,18 +95,23 @@ impl Lowering<'_> {
         let x = self.whole(node)?;
         let y = self.pool.take(self.c.gpu, "quantized activations", x.rows, x.width)?;
         let mut params = vec![("m", x.rows as u32), ("cols", x.width as u32), ("y_stride", y.stride as u32)];
-        if let ActivationFormat::Element { .. } = format {
-            params.push(("x_stride", x.stride as u32));
-            self.round(node, format, false, &[("y", &y.buffer)], params, x.rows * x.width.div_ceil(4))?;
-        } else {
-            self.quantize(node, format)?;
-            let Some(q) = self.quantized.get(&(node, format)) else {
-                invalid!("activations were not quantized");
-            };
-            params.push(("x_stride", q.stride as u32));
-            let (words, scales, n) = (q.words.clone(), q.scales.clone(), x.rows * q.stride);
-            let variant = Variant::plain(Kernel::DequantizeRows, Tile::elementwise());
-            self.elementwise(variant, &[("x", &words), ("x_scale", &scales), ("y", &y.buffer)], &params, n)?;
+        match format {
+            ActivationFormat::Element { .. } => {
+                params.push(("x_stride", x.stride as u32));
+                self.round(node, format, false, &[("y", &y.buffer)], params, x.rows * x.width.div_ceil(4))?;
+            }
+            ActivationFormat::NvFp4 => self.nvfp4(node, &x, &y)?,
+            ActivationFormat::Int { .. } | ActivationFormat::TorchDynamic => {
+                self.quantize(node, format)?;
+                let Some(q) = self.quantized.get(&(node, format)) else {
+                    invalid!("activations were not quantized");
+                };
+                params.push(("x_stride", q.stride as u32));
+                let (words, scales, n) = (q.words.clone(), q.scales.clone(), x.rows * q.stride);
+                let variant = Variant::plain(Kernel::DequantizeRows, Tile::elementwise());
+                let buffers = [("x", &words), ("x_scale", &scales), ("y", &y.buffer)];
+                self.elementwise(variant, &buffers, &params, n)?;
+            }
         }
         self.fake_quantized.insert((node, format), y.clone());
         Ok(y)
@@ -125,6 +133,31 @@ impl Lowering<'_> {
         if self.c.selected[node] { self.c.output_tokens.clone() } else { self.c.tokens.clone() }
     }
 
+    fn rounding(&self, format: ActivationFormat, codes: bool) -> Result<Arc<Rounding>> {
+        match self.c.roundings.get(&(format, codes)) {
+            Some(rounding) => Ok(rounding.clone()),
+            None => invalid!("the rounding table of {format} is not resident"),
+        }
+    }
+
+    /// Row maxima, of which the kernel makes those of sequences, then NVFP4 row by row.
+    fn nvfp4(&mut self, node: NodeId, x: &Value, y: &Value) -> Result<()> {
+        let rounding = self.rounding(ActivationFormat::NvFp4, false)?;
+        let (maxima, tokens) = (self.c.gpu.buffer("row maxima", (x.rows * 4) as u64)?, self.tokens_of(node));
+        let mut params =
+            vec![("m", x.rows as u32), ("x_stride", x.stride as u32), ("y_stride", y.stride as u32)];
+        params.extend(rounding.params(Block::None, x.width));
+        let buffers = [
+            ("x", &x.buffer),
+            ("tokens", &tokens),
+            ("maxima", &maxima),
+            ("table", &rounding.table),
+            ("y", &y.buffer),
+        ];
+        self.rowwise(Kernel::Absmax, &buffers, &params, x.rows)?;
+        self.rowwise(rounding.kernel, &buffers, &params, x.rows)
+    }
+
     /// Block maxima, then the rounding kernel of an element format with `n` invocations.
     fn round(
         &mut self,
@@ -136,12 +169,10 @@ impl Lowering<'_> {
         n: usize,
     ) -> Result<()> {
         let x = self.whole(node)?;
-        let ActivationFormat::Element { element, block } = format else {
+        let ActivationFormat::Element { block, .. } = format else {
             invalid!("{format} is no element format");
         };
-        let Some(rounding) = self.c.roundings.get(&(element, codes)).cloned() else {
-            invalid!("the rounding table of {format} is not resident");
-        };
+        let rounding = self.rounding(format, codes)?;
         let tokens = self.tokens_of(node);
         params.extend(rounding.params(block, x.width));
         let (maxima, least) = self.maxima(&rounding, block, &x, &tokens, &params)?;
@@ -153,14 +184,14 @@ impl Lowering<'_> {
             ("table", &rounding.table),
         ];
         buffers.extend(outputs);
-        self.elementwise(Variant::plain(rounding.kernel(), Tile::elementwise()), &buffers, &params, n)
+        self.elementwise(Variant::plain(rounding.kernel, Tile::elementwise()), &buffers, &params, n)
     }
 
     /// Largest magnitudes of blocks, and the smallest of a sequence; any buffers where the format has no scales.
     fn maxima(
         &mut self,
         rounding: &Rounding,
-        block: crate::format::Block,
+        block: Block,
         x: &Value,
         tokens: &Buffer,
         params: &[(&str, u32)],

@@ -11,7 +11,6 @@ use super::rounding::Rounding;
 use super::values::{Pool, Value, stride};
 use crate::error::{Error, Result, invalid};
 use crate::format::ActivationFormat;
-use crate::format::element::Element;
 use crate::gpu::{Binder, Buffer, Gpu, Recording};
 use crate::graph::{Assignment, Function, Graph, NodeId, Op, WeightId};
 use crate::shader::{Epilogue, Kernel, Tile, Variant, function_code};
@@ -27,7 +26,7 @@ pub(super) struct Context<'a> {
     pub(super) biases: &'a HashMap<WeightId, Buffer>,
     pub(super) rotations: &'a HashMap<NodeId, Buffer>,
     /// Tables of activation formats, for values or codes.
-    pub(super) roundings: &'a HashMap<(Element, bool), Arc<Rounding>>,
+    pub(super) roundings: &'a HashMap<(ActivationFormat, bool), Arc<Rounding>>,
     pub(super) caches: &'a [(Buffer, Buffer)],
     pub(super) tokens: &'a Buffer,
     /// The tokens of the output rows, for nodes after the selection.

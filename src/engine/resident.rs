@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::rounding::Rounding;
+use super::rounding::{Rounding, RoundingKey};
 use crate::error::{Error, Result};
-use crate::format::element::Element;
-use crate::format::{Format, Layout, Packed, Scale};
+use crate::format::{ActivationFormat, Format, Layout, Packed, Scale};
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::{WeightId, Weights};
 use crate::shader::FormatVariant;
@@ -201,8 +200,8 @@ pub struct Resident {
     matrices: HashMap<(WeightId, Format), Entry>,
     /// Vectors, as they are or (biases) in the format of a spec.
     vectors: HashMap<(WeightId, Option<Format>), Buffer>,
-    /// Tables of activation formats, for values or codes.
-    roundings: HashMap<(Element, bool), Arc<Rounding>>,
+    /// Tables of activation formats.
+    roundings: HashMap<RoundingKey, Arc<Rounding>>,
     clock: u64,
     uploaded: u64,
     evictions: u64,
@@ -293,20 +292,22 @@ impl Resident {
         Ok(buffer)
     }
 
-    /// The table that rounds activations to values or codes of `element`, computed at first use.
+    /// The table that rounds activations to values or codes of `format`, computed at first use; `None` for formats that
+    /// need none.
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn rounding(&mut self, element: Element, codes: bool) -> Result<Arc<Rounding>> {
-        if let Some(rounding) = self.roundings.get(&(element, codes)) {
-            return Ok(rounding.clone());
+    pub fn rounding(&mut self, format: ActivationFormat, codes: bool) -> Result<Option<Arc<Rounding>>> {
+        let Some(key) = RoundingKey::new(format, codes) else { return Ok(None) };
+        if let Some(rounding) = self.roundings.get(&key) {
+            return Ok(Some(rounding.clone()));
         }
         if self.roundings.len() >= MAX_ROUNDINGS {
             self.roundings.retain(|_, rounding| Arc::strong_count(rounding) > 1);
         }
-        let rounding = Arc::new(Rounding::upload(&self.gpu, element, codes)?);
-        self.roundings.insert((element, codes), rounding.clone());
-        Ok(rounding)
+        let rounding = Arc::new(key.upload(&self.gpu)?);
+        self.roundings.insert(key, rounding.clone());
+        Ok(Some(rounding))
     }
 
     /// Drops the least recently used matrices that no session holds until `incoming` bytes fit the budget.

@@ -1,23 +1,51 @@
 //! Rounding of activations to element formats: their tables on the device, and which kernel reads them.
 
 use crate::error::Result;
-use crate::format::element::Element;
+use crate::format::element::{Element, OcpElement, OcpRounding, OcpScale};
 use crate::format::steps::{StepTable, tables};
-use crate::format::{Block, block_tile};
+use crate::format::{ActivationFormat, Block, block_tile};
 use crate::gpu::{Buffer, Gpu};
 use crate::shader::Kernel;
 
 /// Stands for a block that is not a number, where exponents below 128 are.
 const NAN_EXPONENT: i32 = 1 << 20;
 
-/// An element format as data for the rounding kernels.
+/// What a table depends on: blocks are parameters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum RoundingKey {
+    /// Values, or (true) integer codes.
+    Element(Element, bool),
+    NvFp4,
+}
+
+impl RoundingKey {
+    /// `None` for formats that the device rounds without tables.
+    pub(super) fn new(format: ActivationFormat, codes: bool) -> Option<Self> {
+        match format {
+            ActivationFormat::Element { element, .. } => Some(Self::Element(element, codes)),
+            ActivationFormat::NvFp4 => Some(Self::NvFp4),
+            ActivationFormat::Int { .. } | ActivationFormat::TorchDynamic => None,
+        }
+    }
+
+    pub(super) fn upload(self, gpu: &Gpu) -> Result<Rounding> {
+        match self {
+            Self::Element(element, codes) => Rounding::element(gpu, element, codes),
+            Self::NvFp4 => Rounding::nvfp4(gpu),
+        }
+    }
+}
+
+/// A format as data for the rounding kernels.
 pub struct Rounding {
-    element: Element,
-    codes: bool,
+    /// Which of them rounds with it.
+    pub kernel: Kernel,
     /// See `shaders/lib/blocks.wgsl` and `shaders/lib/steps.wgsl`.
     pub table: Buffer,
     scales: usize,
     steps: usize,
+    zero_shares: bool,
+    wide: Wide,
 }
 
 impl Rounding {
@@ -25,34 +53,54 @@ impl Rounding {
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn upload(gpu: &Gpu, element: Element, codes: bool) -> Result<Self> {
+    pub fn element(gpu: &Gpu, element: Element, codes: bool) -> Result<Self> {
         let scales = element.scale_steps();
-        let mut words: Vec<u32> = scales.iter().map(|scale| scale.from).collect();
-        words.extend(scales.iter().map(|scale| match codes {
-            true => element.integer_scale(scale.code).to_bits(),
-            false => exponent(element, scale.code) as u32,
-        }));
-        let mut steps = 0;
-        if element.has_few_values() {
-            let tables = tables(element, codes);
-            let total = |tables: &[StepTable]| tables.iter().map(|table| table.starts.len()).sum::<usize>();
-            words.extend((0..=tables.len()).map(|scale| total(&tables[..scale]) as u32));
-            words.extend(tables.iter().flat_map(|table| &table.starts));
-            words.extend(tables.iter().flat_map(|table| &table.values));
-            steps = total(&tables);
-        }
-        let table = gpu.buffer("rounding table", (words.len() * 4) as u64)?;
-        gpu.upload(&table, bytemuck::cast_slice(&words))?;
-        Ok(Self { element, codes, table, scales: scales.len(), steps })
-    }
-
-    /// The kernel that rounds with it.
-    pub fn kernel(&self) -> Kernel {
-        match (self.codes, self.element.has_few_values()) {
+        let few = element.has_few_values();
+        let kernel = match (codes, few) {
             (true, _) => Kernel::QuantizeSteps,
             (false, true) => Kernel::RoundSteps,
             (false, false) => Kernel::RoundWide,
+        };
+        let from = scales.iter().map(|scale| scale.from).collect();
+        let words = scales.iter().map(|scale| match codes {
+            true => element.integer_scale(scale.code).to_bits(),
+            false => exponent(element, scale.code) as u32,
+        });
+        let tables = if few { tables(element, codes) } else { Vec::new() };
+        let rounding = Self::upload(gpu, kernel, from, words.collect(), &tables)?;
+        Ok(Self { zero_shares: element.zero_blocks_share(), wide: Wide::new(element), ..rounding })
+    }
+
+    /// The two step functions of NVFP4, E4M3 and E2M1.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn nvfp4(gpu: &Gpu) -> Result<Self> {
+        /// Scale code of factor 1.
+        const ONE: u8 = 127;
+        let of = |element| Element::Ocp { element, rounding: OcpRounding::Even, scale: OcpScale::Floor };
+        let tables = [OcpElement::Fp8E4m3, OcpElement::Fp4E2m1].map(|element| of(element).value_steps(ONE));
+        Self::upload(gpu, Kernel::RoundNvfp4, vec![0; 2], vec![0; 2], &tables)
+    }
+
+    fn upload(
+        gpu: &Gpu,
+        kernel: Kernel,
+        from: Vec<u32>,
+        scales: Vec<u32>,
+        tables: &[StepTable],
+    ) -> Result<Self> {
+        let total = |tables: &[StepTable]| tables.iter().map(|table| table.starts.len()).sum::<usize>();
+        let mut words = [from, scales.clone()].concat();
+        if !tables.is_empty() {
+            words.extend((0..=tables.len()).map(|scale| total(&tables[..scale]) as u32));
+            words.extend(tables.iter().flat_map(|table| &table.starts));
+            words.extend(tables.iter().flat_map(|table| &table.values));
         }
+        let table = gpu.buffer("rounding table", (words.len() * 4) as u64)?;
+        gpu.upload(&table, bytemuck::cast_slice(&words))?;
+        let (scales, steps) = (scales.len(), total(tables));
+        Ok(Self { kernel, table, scales, steps, zero_shares: false, wide: Wide::default() })
     }
 
     /// Whether blocks have scales of their own, so that their maxima are needed.
@@ -62,7 +110,7 @@ impl Rounding {
 
     /// Whether [`Kernel::TileAbsmax`] is needed: blocks of several rows, or blocks of zeros that look at others.
     pub fn has_tiles(&self, block: Block, cols: usize) -> bool {
-        self.has_scales() && (block_tile(block, cols).0 != 1 || self.element.zero_blocks_share())
+        self.has_scales() && (block_tile(block, cols).0 != 1 || self.zero_shares)
     }
 
     /// Parameters of [`Kernel::BlockAbsmax`], [`Kernel::TileAbsmax`] and of the kernel that rounds, for rows of `cols`;
@@ -72,21 +120,20 @@ impl Rounding {
             true => block_tile(block, cols),
             false => (1, cols),
         };
-        let wide = Wide::new(self.element);
         vec![
             ("cols", cols as u32),
             ("block", width as u32),
             ("blocks", cols.div_ceil(width) as u32),
             ("tile_rows", u32::try_from(tile_rows).unwrap_or(u32::MAX)),
-            ("zero_shares", u32::from(self.element.zero_blocks_share())),
+            ("zero_shares", u32::from(self.zero_shares)),
             ("scales", self.scales as u32),
             ("steps", self.steps as u32),
-            ("kind", wide.kind),
-            ("mantissa", wide.mantissa),
-            ("span", wide.span),
-            ("floor", u32::from(wide.floor)),
-            ("low", wide.low.to_bits()),
-            ("high", wide.high.to_bits()),
+            ("kind", self.wide.kind),
+            ("mantissa", self.wide.mantissa),
+            ("span", self.wide.span),
+            ("floor", u32::from(self.wide.floor)),
+            ("low", self.wide.low.to_bits()),
+            ("high", self.wide.high.to_bits()),
         ]
     }
 }
@@ -104,6 +151,7 @@ fn exponent(element: Element, scale_code: u8) -> i32 {
 }
 
 /// Parameters of `shaders/kernel/round_wide.wgsl`.
+#[derive(Default)]
 struct Wide {
     kind: u32,
     mantissa: u32,

@@ -10,7 +10,6 @@ use super::rounding::Rounding;
 use super::values::Value;
 use crate::error::{Error, Result, invalid};
 use crate::format::ActivationFormat;
-use crate::format::element::Element;
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::{Assignment, Batch, Graph, NodeId, Op, Role, WeightId, Weights};
 
@@ -39,7 +38,7 @@ pub struct Session {
     matrices: Vec<Option<Arc<DeviceMatrix>>>,
     vectors: Vec<Option<Buffer>>,
     biases: HashMap<WeightId, Buffer>,
-    roundings: HashMap<(Element, bool), Arc<Rounding>>,
+    roundings: HashMap<(ActivationFormat, bool), Arc<Rounding>>,
     rotations: HashMap<NodeId, Buffer>,
     caches: Vec<(Buffer, Buffer)>,
     tokens: Buffer,
@@ -102,11 +101,10 @@ impl Session {
             if let Some(activation) = spec.activation {
                 let wrong = |error| Error::Invalid(format!("{}: {error}", graph.weights[weight].tensor));
                 activation.check_width(graph.weights[weight].cols).map_err(wrong)?;
-                if let (ActivationFormat::Element { element, .. }, Some(matrix)) =
-                    (activation, &matrices[weight])
-                {
+                if let Some(matrix) = &matrices[weight] {
                     let codes = runs_on_codes(options.fused, matrix, activation);
-                    roundings.insert((element, codes), resident.rounding(element, codes)?);
+                    let rounding = resident.rounding(activation, codes)?;
+                    roundings.extend(rounding.map(|rounding| ((activation, codes), rounding)));
                 }
             }
             if let (Some(bias), Some(format)) = (bias, spec.bias) {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::element::{Element, OcpElement, OcpScale};
-use super::{Block, Format, Scope, display, int, mxint};
+use super::{Block, Format, Scope, display, int};
 use crate::error::{Error, Result, invalid};
 
 /// How the input of a linear layer is quantized. Text: that of a weight format; `int8`, `int8(scale=row)`,
@@ -28,6 +28,8 @@ pub enum ActivationFormat {
         /// What shares a scale.
         block: Block,
     },
+    /// NVFP4: E2M1 with an E4M3 scale per 16 columns and an f32 scale per sequence.
+    NvFp4,
 }
 
 impl fmt::Display for ActivationFormat {
@@ -37,6 +39,7 @@ impl fmt::Display for ActivationFormat {
             Self::Int { bits, scope: ActivationScope::Row } => format!("int{bits}(scale=row)"),
             Self::TorchDynamic => "torch_dynamic".to_owned(),
             Self::Element { element, block } => display::element_text(element, block),
+            Self::NvFp4 => "nvfp4".to_owned(),
         };
         f.pad(&text)
     }
@@ -52,6 +55,7 @@ impl FromStr for ActivationFormat {
             }
             Format::Int { bits, scope: Scope::Row } => Ok(Self::Int { bits, scope: ActivationScope::Row }),
             Format::TorchDynamic => Ok(Self::TorchDynamic),
+            Format::NvFp4 => Ok(Self::NvFp4),
             Format::Element { element, block } => Ok(Self::Element { element, block }),
             Format::MxInt { bits } => {
                 let element = match bits {
@@ -66,7 +70,7 @@ impl FromStr for ActivationFormat {
             }
             other => invalid!(
                 "`{other}` is not defined for activations; use intN, intN(scale=row), torch_dynamic, \
-                 integer, minifloat_*, log, block_*, mxint*, mxfp*, binary or residual_sign"
+                 integer, minifloat_*, log, block_*, mxint*, mxfp*, nvfp4, binary or residual_sign"
             ),
         }
     }
@@ -109,6 +113,7 @@ impl ActivationFormat {
                     _ => None,
                 }
             }
+            Self::NvFp4 => None,
         }
     }
 
@@ -118,6 +123,7 @@ impl ActivationFormat {
             Self::Int { bits, .. } => bits,
             Self::TorchDynamic => 7,
             Self::Element { element, .. } => element.bits().min(8) as u8,
+            Self::NvFp4 => 4,
         }
     }
 
@@ -193,7 +199,6 @@ pub fn quantize_activations(
                 scales.resize(scales.len() + last - first, scale);
             }
             ActivationFormat::Element { element, block } => {
-                let fraction = element.integer_codes().unwrap_or(0);
                 let scale_codes = sequence_scale_codes(element, block, part, cols);
                 let per_row = scale_codes.len() / (last - first);
                 for (row, values) in part.chunks(cols).enumerate() {
@@ -202,15 +207,13 @@ pub fn quantize_activations(
                         let scale_code = of_row.get(k / group).copied().unwrap_or(0);
                         codes.push(element.integer_code(element.encode(x, scale_code)));
                     }
-                    for &scale_code in of_row {
-                        let exponent = element.exponent(scale_code);
-                        scales.push(exponent.map_or(f32::NAN, |e| mxint::power_of_two(e - fraction) as f32));
-                    }
+                    scales.extend(of_row.iter().map(|&scale_code| element.integer_scale(scale_code)));
                     if per_row == 0 {
-                        scales.push(mxint::power_of_two(-fraction) as f32);
+                        scales.push(element.integer_scale(0));
                     }
                 }
             }
+            ActivationFormat::NvFp4 => return None,
         }
         first = last;
     }
@@ -222,22 +225,31 @@ pub fn quantize_activations(
 /// # Panics
 /// As [`quantize_activations`].
 pub fn fake_quantize(x: &[f32], cols: usize, spans: &[(u32, u32)], format: ActivationFormat) -> Vec<f32> {
-    let ActivationFormat::Element { element, block } = format else {
+    if format.integer_group(cols).is_some() && !matches!(format, ActivationFormat::Element { .. }) {
         let q = quantize_activations(x, cols, spans, format);
         return q.map_or_else(|| x.to_vec(), |q| q.values(cols));
-    };
-    let (_, width) = tile(block, cols);
+    }
     let mut y = Vec::with_capacity(x.len());
     let mut first = 0;
     while first < spans.len() {
         let last = (first..spans.len()).take_while(|&row| spans[row] == spans[first]).count() + first;
         let part = &x[first * cols..last * cols];
-        let scale_codes = sequence_scale_codes(element, block, part, cols);
-        let per_row = scale_codes.len() / (last - first);
-        for (row, values) in part.chunks(cols).enumerate() {
-            let of_row = &scale_codes[row * per_row..][..per_row];
-            let code = |k: usize| of_row.get(k / width).copied().unwrap_or(0);
-            y.extend(values.iter().enumerate().map(|(k, &x)| element.quantize(x, code(k))));
+        match format {
+            ActivationFormat::Element { element, block } => {
+                let (_, width) = tile(block, cols);
+                let scale_codes = sequence_scale_codes(element, block, part, cols);
+                let per_row = scale_codes.len() / (last - first);
+                for (row, values) in part.chunks(cols).enumerate() {
+                    let of_row = &scale_codes[row * per_row..][..per_row];
+                    let code = |k: usize| of_row.get(k / width).copied().unwrap_or(0);
+                    y.extend(values.iter().enumerate().map(|(k, &x)| element.quantize(x, code(k))));
+                }
+            }
+            // The sequence is a matrix to the format of weights. Nothing that is not finite is encoded.
+            _ => match Format::NvFp4.encode(part, last - first, cols) {
+                Ok(packed) => y.extend(packed.decode()),
+                Err(_) => y.resize(y.len() + part.len(), f32::NAN),
+            },
         }
         first = last;
     }

@@ -1,4 +1,4 @@
-//! The table of kernels and epilogues: their WGSL text, bindings and parameters. One row each.
+//! The table of kernels: their WGSL text, bindings and parameters. One row each.
 
 use super::{Contract, lib};
 
@@ -22,7 +22,7 @@ pub struct Binding {
     pub access: Access,
 }
 
-const fn read(name: &'static str, ty: &'static str) -> Binding {
+pub(super) const fn read(name: &'static str, ty: &'static str) -> Binding {
     Binding { name, ty, access: Access::Read }
 }
 
@@ -76,6 +76,7 @@ pub enum Kernel {
     QuantizeSteps,
     RoundSteps,
     RoundWide,
+    RoundNvfp4,
     DequantizeRows,
     RmsNorm,
     LayerNorm,
@@ -162,7 +163,7 @@ const TABLE: Binding = read("table", "array<u32>");
 
 impl Kernel {
     /// All kernels, in the order of the table.
-    pub const ALL: [Kernel; 34] = [
+    pub const ALL: [Kernel; 35] = [
         Kernel::Dequantize,
         Kernel::Embed,
         Kernel::Gemv,
@@ -180,6 +181,7 @@ impl Kernel {
         Kernel::QuantizeSteps,
         Kernel::RoundSteps,
         Kernel::RoundWide,
+        Kernel::RoundNvfp4,
         Kernel::DequantizeRows,
         Kernel::RmsNorm,
         Kernel::LayerNorm,
@@ -287,6 +289,12 @@ impl Kernel {
                 rounding_params!("kind", "mantissa", "span", "floor", "low", "high"),
                 libraries: &[lib!("blocks")]
             ),
+            Kernel::RoundNvfp4 => row!(
+                "round_nvfp4",
+                [X_BITS, TOKENS, read("maxima", "array<f32>"), TABLE, Y_BITS],
+                &["m", "cols", "x_stride", "y_stride", "scales", "steps"],
+                reduces: true, libraries: &[lib!("steps"), lib!("quotient")]
+            ),
             Kernel::DequantizeRows => {
                 row!(
                     "dequantize_rows",
@@ -343,73 +351,6 @@ impl Kernel {
             }
             Kernel::Argmax => row!("argmax", [X, write("y", "array<u32>")], &["m", "cols", "x_stride"]),
         }
-    }
-}
-
-/// What happens to one accumulator before it is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Epilogue {
-    /// `y = acc`
-    Store,
-    /// `y = acc + bias`
-    Bias,
-    /// `y = f(acc + bias)`
-    Activation {
-        /// Adds the bias first.
-        bias: bool,
-        /// The function f.
-        function: crate::graph::Function,
-    },
-    /// `y = residual + acc + bias`
-    Residual {
-        /// Adds the bias.
-        bias: bool,
-    },
-    /// The i32 accumulator as bits (integer kernels with one scale per row only).
-    Accumulator,
-}
-
-impl Epilogue {
-    /// WGSL text.
-    pub fn source(self) -> &'static str {
-        match self {
-            Epilogue::Store | Epilogue::Bias => include_str!("../../shaders/epilogue/store.wgsl"),
-            Epilogue::Activation { .. } => include_str!("../../shaders/epilogue/activation.wgsl"),
-            Epilogue::Residual { .. } => include_str!("../../shaders/epilogue/residual.wgsl"),
-            Epilogue::Accumulator => include_str!("../../shaders/epilogue/accumulator.wgsl"),
-        }
-    }
-
-    /// Name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Epilogue::Store => "store",
-            Epilogue::Bias => "bias",
-            Epilogue::Activation { .. } => "activation",
-            Epilogue::Residual { .. } => "residual",
-            Epilogue::Accumulator => "accumulator",
-        }
-    }
-
-    /// Whether it adds the bias vector.
-    pub fn has_bias(self) -> bool {
-        match self {
-            Epilogue::Bias => true,
-            Epilogue::Activation { bias, .. } | Epilogue::Residual { bias } => bias,
-            Epilogue::Store | Epilogue::Accumulator => false,
-        }
-    }
-
-    /// Storage buffers it reads.
-    pub fn bindings(self) -> Vec<Binding> {
-        let mut bindings = Vec::new();
-        if self.has_bias() {
-            bindings.push(read("bias", "array<f32>"));
-        }
-        if matches!(self, Epilogue::Residual { .. }) {
-            bindings.push(read("residual", "array<f32>"));
-        }
-        bindings
     }
 }
 

@@ -4,12 +4,14 @@
 //! module scope does not depend on order). Nothing here talks to a device.
 
 mod catalog;
+mod epilogue;
 mod format;
 mod tile;
 
 use std::fmt::Write as _;
 
-pub use catalog::{Access, Binding, Epilogue, Kernel, KernelRow};
+pub use catalog::{Access, Binding, Kernel, KernelRow};
+pub use epilogue::Epilogue;
 pub use format::FormatVariant;
 pub use tile::{DeviceClass, Tile};
 

@@ -1,0 +1,70 @@
+//! What ends a sum.
+
+use super::catalog::{Binding, read};
+
+/// What happens to one accumulator before it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Epilogue {
+    /// `y = acc`
+    Store,
+    /// `y = acc + bias`
+    Bias,
+    /// `y = f(acc + bias)`
+    Activation {
+        /// Adds the bias first.
+        bias: bool,
+        /// The function f.
+        function: crate::graph::Function,
+    },
+    /// `y = residual + acc + bias`
+    Residual {
+        /// Adds the bias.
+        bias: bool,
+    },
+    /// The i32 accumulator as bits (integer kernels with one scale per row only).
+    Accumulator,
+}
+
+impl Epilogue {
+    /// WGSL text.
+    pub fn source(self) -> &'static str {
+        match self {
+            Epilogue::Store | Epilogue::Bias => include_str!("../../shaders/epilogue/store.wgsl"),
+            Epilogue::Activation { .. } => include_str!("../../shaders/epilogue/activation.wgsl"),
+            Epilogue::Residual { .. } => include_str!("../../shaders/epilogue/residual.wgsl"),
+            Epilogue::Accumulator => include_str!("../../shaders/epilogue/accumulator.wgsl"),
+        }
+    }
+
+    /// Name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Epilogue::Store => "store",
+            Epilogue::Bias => "bias",
+            Epilogue::Activation { .. } => "activation",
+            Epilogue::Residual { .. } => "residual",
+            Epilogue::Accumulator => "accumulator",
+        }
+    }
+
+    /// Whether it adds the bias vector.
+    pub fn has_bias(self) -> bool {
+        match self {
+            Epilogue::Bias => true,
+            Epilogue::Activation { bias, .. } | Epilogue::Residual { bias } => bias,
+            Epilogue::Store | Epilogue::Accumulator => false,
+        }
+    }
+
+    /// Storage buffers it reads.
+    pub fn bindings(self) -> Vec<Binding> {
+        let mut bindings = Vec::new();
+        if self.has_bias() {
+            bindings.push(read("bias", "array<f32>"));
+        }
+        if matches!(self, Epilogue::Residual { .. }) {
+            bindings.push(read("residual", "array<f32>"));
+        }
+        bindings
+    }
+}
