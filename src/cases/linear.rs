@@ -3,7 +3,7 @@
 
 use super::data::values;
 use super::launch::Device;
-use super::matrix::{formats, one_per_variant, variant_name};
+use super::matrix::{formats, one_per_variant, passing, patched_name, variant_name};
 use super::product::{Product, int, serves};
 use super::{ONE_OP, Table, Tolerance};
 use crate::format::element::{Element, OcpElement, OcpRounding, OcpScale};
@@ -136,19 +136,14 @@ fn wide() -> Format {
 
 /// Weights small enough for these formats to let them pass unquantized: every one of them is an exception.
 fn exceptions(table: &mut Table) {
-    let formats = [
-        Element::MinifloatIeee { width: 8, exponent_width: 4, exponent_bias: 7 },
-        Element::BlockFp { width: 8, exponent_width: 8, exponent_bias: 127 },
-    ];
     for (m, rows, cols) in [(1, 13, 172), (5, 7, 37), (9, 70, 45)] {
         if !serves(table.kernel, m) {
             continue;
         }
-        for element in formats {
-            let format = Format::Element { element, block: Block::dims(&[1, 16]) };
+        for format in passing() {
             let product = Product { kernel: table.kernel, format, m, rows, cols, epilogue: Epilogue::Store };
             let shape = format!("{}, all of them exceptions", product.shape());
-            table.add("exceptions", shape, Tolerance::Nmse(ONE_OP), move |gpu| {
+            table.add(patched_name(format, rows, cols), shape, Tolerance::Nmse(ONE_OP), move |gpu| {
                 let w: Vec<f32> = values(rows * cols, 5).iter().map(|v| v * 1e-9).collect();
                 let w = format.encode(&w, rows, cols)?;
                 debug_assert!(w.exceptions.len() > rows * cols / 2);

@@ -241,8 +241,10 @@ impl FormatVariant {
             all.push(Self { row_scale: scale != ScaleKind::F16, ..plain(CodeKind::Sign, scale) });
         }
         for bits in 1..=8 {
-            let scales = [ScaleKind::Fixed, ScaleKind::F16, ScaleKind::Exponent];
-            all.extend(scales.map(|scale| plain(CodeKind::Table(bits), scale)));
+            all.extend([ScaleKind::Fixed, ScaleKind::F16].map(|scale| plain(CodeKind::Table(bits), scale)));
+            if bits > 1 {
+                all.push(plain(CodeKind::Table(bits), ScaleKind::Exponent));
+            }
         }
         all.push(Self { scale_quads: 4, ..plain(CodeKind::Table(4), ScaleKind::E4m3) });
         for (base, digits, bits) in [(3, 5, 8), (5, 3, 7), (9, 5, 16), (45, 2, 11), (11, 9, 32)] {
@@ -258,6 +260,10 @@ impl FormatVariant {
             all.push(Self { groups: GroupKind::Flat, scale_quads, ..flat });
             for codes in [CodeKind::Signed(8), CodeKind::Table(8)] {
                 for groups in [GroupKind::Row, GroupKind::Tile, GroupKind::Flat] {
+                    // Runs of the flattened matrix that align with chunks are runs of rows, but for odd ones.
+                    if scale_quads == 8 && groups == GroupKind::Flat {
+                        continue;
+                    }
                     all.push(Self { groups, scale_quads, ..plain(codes, ScaleKind::Exponent) });
                 }
             }
