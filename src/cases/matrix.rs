@@ -12,7 +12,7 @@ use crate::shader::{FormatVariant, Kernel, Tile, Variant};
 
 /// Formats that are in no catalog because a width or a block tells them from others that are: with them every
 /// pipeline has a format.
-const MORE_FORMATS: [&str; 28] = [
+const MORE_FORMATS: [&str; 29] = [
     "uint2",
     "uint3",
     "uint5",
@@ -40,6 +40,7 @@ const MORE_FORMATS: [&str; 28] = [
     // Runs of the flattened matrix that cross rows of 37 and of 172.
     "mxint(8,5)",
     "mxint(8,37)",
+    "mxint(12,37)",
     "mase_mxfp(4,3,5)",
     "mase_mxfp(4,3,37)",
 ];

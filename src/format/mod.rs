@@ -325,13 +325,19 @@ impl Format {
 
     /// Whether every element is an integer in `i8` range times a scale (see [`Packed::integer_codes`]).
     pub fn has_integer_codes(&self) -> bool {
-        // The shape decides about groups only.
-        self.scheme(ANY, ANY).is_ok_and(Scheme::has_integer_codes)
+        match *self {
+            Self::Element { element, .. } => {
+                matches!(scheme::element_codes(element), Codes::Signed(_) | Codes::Sign)
+            }
+            Self::MxIntCuda { .. } => true,
+            // The shape decides about groups only.
+            _ => self.scheme(ANY, ANY).is_ok_and(Scheme::has_integer_codes),
+        }
     }
 
     /// Whether the device runs it from f32 storage, because its codes are wider than 8 bits.
     pub fn is_wide(&self) -> bool {
-        self.scheme(ANY, ANY).is_ok_and(|scheme| matches!(scheme.codes, Codes::Wide(_)))
+        matches!(self, Self::Element { element, .. } if matches!(scheme::element_codes(*element), Codes::Wide(_)))
     }
 
     /// Smallest R such that a slice of a matrix `[rows, cols]` that begins at a multiple of R rows begins at a

@@ -243,14 +243,10 @@ impl Format {
             Self::NvFp4 => super::codebook::E2M1.to_vec(),
             Self::Ggml(GgmlType::Iq4Nl) => super::ggml::IQ4_TABLE.map(f32::from).to_vec(),
             Self::Custom(id) => custom::get(id).table(),
-            Self::Element { element, block } => {
-                match element_scheme(self, element, block, super::ANY, super::ANY) {
-                    Ok(Scheme { codes: Codes::Table(bits), .. }) => {
-                        (0..1 << bits).map(|code| element.unit(code) as f32).collect()
-                    }
-                    _ => Vec::new(),
-                }
-            }
+            Self::Element { element, .. } => match element_codes(element) {
+                Codes::Table(bits) => (0..1 << bits).map(|code| element.unit(code) as f32).collect(),
+                _ => Vec::new(),
+            },
             _ => Vec::new(),
         }
     }
@@ -266,6 +262,19 @@ fn is_integer(element: Element) -> bool {
             .is_some_and(|fraction| element.scale_bits() > 0 || FIXED_FRACTIONS.contains(&fraction))
 }
 
+/// How an element is stored, whatever the shape of the matrix.
+pub(super) fn element_codes(element: Element) -> Codes {
+    let bits = element.bits() as u8;
+    match bits {
+        1 if element == Element::Binary => Codes::Sign,
+        9.. => Codes::Wide(bits),
+        // Its table spans more binades than f32 has.
+        _ if matches!(element, Element::BlockMinifloat { exponent_width: 8, .. }) => Codes::Wide(bits),
+        _ if is_integer(element) => Codes::Signed(bits),
+        _ => Codes::Table(bits),
+    }
+}
+
 fn element_scheme(
     format: &Format,
     element: Element,
@@ -273,17 +282,8 @@ fn element_scheme(
     rows: usize,
     cols: usize,
 ) -> Result<Scheme> {
-    let bits = element.bits() as u8;
-    let integer = is_integer(element);
-    let fraction = if integer { element.integer_codes().unwrap_or(0) as i16 } else { 0 };
-    let codes = match bits {
-        1 if element == Element::Binary => Codes::Sign,
-        9.. => Codes::Wide(bits),
-        // Its table spans more binades than f32 has.
-        _ if matches!(element, Element::BlockMinifloat { exponent_width: 8, .. }) => Codes::Wide(bits),
-        _ if integer => Codes::Signed(bits),
-        _ => Codes::Table(bits),
-    };
+    let codes = element_codes(element);
+    let fraction = if is_integer(element) { element.integer_codes().unwrap_or(0) as i16 } else { 0 };
     if element.scale_bits() == 0 {
         return Ok(Scheme { codes, scale: Scale::Fixed(fraction), groups: Groups::Tensor });
     }
