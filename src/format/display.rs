@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::element::{Element, OcpScale};
-use super::names::{CUDA_GROUP, GROUP, MXFP, MXINT, NF4_GROUP, ROUNDINGS, default_bias, default_digits};
+use super::element::{Element, OcpScale, default_bias};
+use super::names::{CUDA_GROUP, GROUP, MXFP, MXINT, NF4_GROUP, ROUNDINGS, default_digits};
 use super::{Block, Format, MX_BLOCK, Scope, custom};
 
 fn scope_text(scope: Scope) -> String {

@@ -101,14 +101,14 @@ fn encode_elements(
                 Groups::Tiles { rows, cols } => fields[row / rows * layout.groups_per_row + k / cols] as u8,
                 Groups::Flat(group) => fields[(row * cols + k) / group] as u8,
             };
-            let y = element.quantize(w, scale_code);
-            let code = element.encode(w, scale_code);
+            let code = element.coded(w, scale_code).unwrap_or_else(|y| {
+                // A block that overflows is NaN as a whole, which its scale says.
+                if element.exponent(scale_code).is_some() {
+                    exceptions.push(Exception { row: row as u32, col: k as u32, bits: y.to_bits() });
+                }
+                element.fallback(scale_code)
+            });
             bits::put(words, k * width as usize, width, code);
-            let decoded = element.value(code, scale_code);
-            // A block that overflows is NaN as a whole, which its scale says.
-            if decoded != y && !(y.is_nan() && decoded.is_nan()) {
-                exceptions.push(Exception { row: row as u32, col: k as u32, bits: y.to_bits() });
-            }
         }
         exceptions
     };
@@ -120,6 +120,6 @@ fn encode_elements(
 impl Format {
     /// Whether encoding may leave weights that have no code (see [`Packed::exceptions`]).
     pub fn may_have_exceptions(&self) -> bool {
-        matches!(self, Self::Element { element, .. } if *element != Element::Binary)
+        matches!(self, Self::Element { element, .. } if element.has_uncoded_values())
     }
 }

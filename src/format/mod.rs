@@ -22,11 +22,11 @@
 //! 1. From outside the crate: [`CustomFormat`], a table of up to 256 values with a scale per group. Once
 //!    registered it has a name like any other (`examples/custom_format.rs`).
 //! 2. An element-wise format, or one with power-of-two block scales: a variant of [`element::Element`] with the value
-//!    of a code and the rounding of a number; its text form in `names.rs`. Up to 8 bits the device side is its
+//!    of a code and the rounding of a number; its text form in `names.rs` and `display.rs`. Up to 8 bits the device side is its
 //!    table of values, and nothing else has to be written.
 //! 3. Another family: a variant of [`Format`] with its [`Scheme`], its encoder, its text form. If the scheme has a
 //!    new part, that part is decoded in `packed.rs` and in a fragment under `shaders/format/` or `shaders/lib/`.
-//! 4. A line in [`Format::catalog`]. Tests, tables and the command line take their formats from there.
+//! 4. A line in `catalog.rs`. Tests, tables and the command line take their formats from there.
 //!
 //! Compare a format that exists elsewhere with output of the original program (`tests/golden`).
 

@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 use super::call::Call;
 use super::custom;
-use super::element::{Element, OcpElement, OcpRounding, OcpScale};
+use super::digits::DigitLayout;
+use super::element::{Element, OcpElement, OcpRounding, OcpScale, default_bias};
 use super::ggml::GgmlType;
 use super::spec::MACROS;
 use super::{Block, Format, MX_BLOCK, Scope};
@@ -23,7 +24,7 @@ const BLOCK: [i32; 2] = [1, 16];
 const NEAR: usize = 7;
 
 /// Names without a number in them, in the order of lists.
-pub(super) const NAMES: [&str; 35] = [
+pub(super) const NAMES: [&str; 38] = [
     "f32",
     "f16",
     "bf16",
@@ -59,8 +60,10 @@ pub(super) const NAMES: [&str; 35] = [
     "q4_k",
     "q5_k",
     "q6_k",
+    "iq4_nl",
+    "tq1_0",
+    "tq2_0",
 ];
-pub(super) const MORE_NAMES: [&str; 3] = ["iq4_nl", "tq1_0", "tq2_0"];
 
 /// OCP elements with floating point, by name.
 pub(super) const MXFP: [(&str, OcpElement); 5] = [
@@ -76,35 +79,16 @@ pub(super) const MXINT: [(&str, OcpElement); 3] =
 pub(super) const ROUNDINGS: [(&str, OcpRounding); 3] =
     [("even", OcpRounding::Even), ("nearest", OcpRounding::AwayFromZero), ("floor", OcpRounding::Floor)];
 const SCALES: [(&str, OcpScale); 2] = [("floor", OcpScale::Floor), ("ceil", OcpScale::Ceil)];
-/// Digits per field and bits per field by base: the densest layouts of at most 32 bits that are cheap to take apart.
-pub(super) const DIGITS: [(u16, u8, u8); 12] = [
-    (3, 5, 8),
-    (5, 3, 7),
-    (7, 1, 3),
-    (9, 5, 16),
-    (11, 2, 7),
-    (13, 4, 15),
-    (15, 1, 4),
-    (19, 3, 13),
-    (21, 2, 9),
-    (23, 3, 14),
-    (31, 1, 5),
-    (45, 2, 11),
-];
-
+/// Digits per field and bits per field when none are given: the densest layout whose digits are cheap to take apart.
 pub(super) fn default_digits(base: u16) -> (u8, u8) {
-    let known = DIGITS.iter().find(|(known, ..)| *known == base);
-    known.map_or_else(|| (1, bits_of(base, 1)), |&(_, digits, bits)| (digits, bits))
+    let densest = DigitLayout::densest(base.into());
+    densest.map_or((1, bits_of(base, 1)), |layout| (layout.digits as u8, layout.bits as u8))
 }
 
 /// Bits that hold `digits` digits.
-pub(super) fn bits_of(base: u16, digits: u8) -> u8 {
+fn bits_of(base: u16, digits: u8) -> u8 {
     let states = u64::from(base).saturating_pow(digits.into());
     (64 - states.saturating_sub(1).leading_zeros()) as u8
-}
-
-pub(super) fn default_bias(exponent_width: u8) -> i32 {
-    (1 << exponent_width.saturating_sub(1).min(30)) - 1
 }
 
 /// `name`, without the number at its end if it is one of `int4`, `uint4`, `mxint8`.
@@ -121,14 +105,13 @@ fn numbered(name: &str) -> Option<(&str, u8)> {
 
 /// Whether a format or a word for a whole spec is called `name`.
 pub(super) fn is_reserved(name: &str) -> bool {
-    let mut all = NAMES.iter().chain(&MORE_NAMES).chain(&MACROS);
+    let mut all = NAMES.iter().chain(&MACROS);
     numbered(name).is_some() || all.any(|known| *known == name) || ["int", "uint"].contains(&name)
 }
 
 /// All names, for messages.
 fn known_names(more: &[&str]) -> Vec<String> {
-    let mut names: Vec<String> =
-        NAMES.iter().chain(&MORE_NAMES).chain(more).map(|&name| name.to_owned()).collect();
+    let mut names: Vec<String> = NAMES.iter().chain(more).map(|&name| name.to_owned()).collect();
     for (family, widths) in
         [("int", &[8, 7, 6, 5, 4, 3, 2][..]), ("uint", &[8, 7, 6, 5, 4, 3, 2]), ("mxint", &[8, 6, 4])]
     {
@@ -176,7 +159,6 @@ fn build(call: Call<'_>, more: &[&str]) -> Result<Format> {
         };
     }
     let element = |element, block| Ok(Format::Element { element, block });
-    let ggml = |call: Call<'_>, kind| call.expect(&[]).map(|_| Format::Ggml(kind));
     match call.name {
         "f32" => call.expect(&[]).map(|_| Format::F32),
         "f16" => call.expect(&[]).map(|_| Format::F16),
@@ -188,14 +170,6 @@ fn build(call: Call<'_>, more: &[&str]) -> Result<Format> {
             call.expect(&[])?;
             element(Element::Binary, Block::None)
         }
-        "q4_0" => ggml(call, GgmlType::Q4_0),
-        "q8_0" => ggml(call, GgmlType::Q8_0),
-        "q4_k" => ggml(call, GgmlType::Q4K),
-        "q5_k" => ggml(call, GgmlType::Q5K),
-        "q6_k" => ggml(call, GgmlType::Q6K),
-        "iq4_nl" => ggml(call, GgmlType::Iq4Nl),
-        "tq1_0" => ggml(call, GgmlType::Tq1_0),
-        "tq2_0" => ggml(call, GgmlType::Tq2_0),
         "binary_mean" => Ok(Format::BinaryMean { scope: scope(&call.expect(&["group", "scale"])?)? }),
         "ternary_mean" => Ok(Format::TernaryMean { scope: scope(&call.expect(&["group", "scale"])?)? }),
         "mxint_cuda" => {
@@ -294,6 +268,10 @@ fn build(call: Call<'_>, more: &[&str]) -> Result<Format> {
         name => {
             if let Some(&(_, ocp)) = MXFP.iter().find(|(known, _)| *known == name) {
                 return mxfp(call, ocp);
+            }
+            // ggml has more types; those that are not listed are decoded only.
+            if let Some(kind) = GgmlType::from_name(name).filter(|_| NAMES.contains(&name)) {
+                return call.expect(&[]).map(|_| Format::Ggml(kind));
             }
             if let Some(format) = custom::find(name) {
                 return call.expect(&[]).map(|_| format);

@@ -240,7 +240,7 @@ impl Format {
     pub fn table(&self) -> Vec<f32> {
         match *self {
             Self::Nf4 { .. } => super::codebook::NF4.to_vec(),
-            Self::NvFp4 => super::codebook::E2M1.to_vec(),
+            Self::NvFp4 => super::codebook::e2m1(),
             Self::Ggml(GgmlType::Iq4Nl) => super::ggml::IQ4_TABLE.map(f32::from).to_vec(),
             Self::Custom(id) => custom::get(id).table(),
             Self::Element { element, .. } => match element_codes(element) {

@@ -170,16 +170,6 @@ impl Element {
         self.exponent(scale_code).map_or(f32::NAN, |e| mxint::power_of_two(e - fraction) as f32)
     }
 
-    fn passes_near_zero(self) -> bool {
-        matches!(
-            self,
-            Self::MinifloatDenorm { .. }
-                | Self::MinifloatIeee { .. }
-                | Self::BlockFp { .. }
-                | Self::BlockMinifloat { .. }
-        )
-    }
-
     /// Places, as [`order`], between which the format is monotone at every scale: where an exponent changes, and what
     /// single formats add.
     fn cuts(self) -> Vec<u32> {

@@ -98,6 +98,102 @@ fn every_value_is_the_nearest_point_of_its_grid() {
     }
 }
 
+/// `uint` against its definition in f64: the grid of the group reaches from its minimum to its maximum, 0 is exact,
+/// and no point of it is nearer.
+#[test]
+fn unsigned_integers_are_the_nearest_points_and_keep_zero() {
+    for bits in 2..=8u8 {
+        for (rows, cols) in SHAPES {
+            let mut w = weights(rows, cols);
+            // Groups above zero, below zero and around it.
+            w.iter_mut()
+                .enumerate()
+                .for_each(|(i, w)| *w = if i / 40 % 3 == 0 { w.abs() } else { *w - 0.01 });
+            let format = Format::Uint { bits, group: 64 };
+            let packed = format.encode(&w, rows, cols).unwrap();
+            let y = packed.decode();
+            for (row, values) in w.chunks(cols).enumerate() {
+                for (group, values) in values.chunks(64).enumerate() {
+                    let low = values.iter().copied().fold(0.0, f32::min);
+                    let high = values.iter().copied().fold(0.0, f32::max);
+                    let scale = f64::from(packed.scale(row, group * 64));
+                    let levels = f64::from((1u32 << bits) - 1);
+                    let range = f64::from(high) - f64::from(low);
+                    assert!(range == 0.0 || (scale * levels / range - 1.0).abs() < 1e-3, "uint{bits}");
+                    for (k, &w) in values.iter().enumerate() {
+                        let y = f64::from(y[row * cols + group * 64 + k]);
+                        let point = y / scale;
+                        assert!((point - point.round()).abs() < 1e-4, "uint{bits}: {y} of steps {scale}");
+                        // At the ends the rounded zero point may cost another half step.
+                        assert!(
+                            (y - f64::from(w)).abs() <= scale * 1.01 + range * 1e-3,
+                            "uint{bits}: {w} -> {y}"
+                        );
+                        assert!(w != 0.0 || y == 0.0, "uint{bits}: 0 -> {y}");
+                    }
+                }
+            }
+        }
+    }
+    let format = Format::Uint { bits: 4, group: 32 };
+    // Range 15, scale 1, zero point 5.
+    let packed = format.encode(&[-5.0, 10.0, 0.4, 2.6, -0.5, 1.5], 1, 6).unwrap();
+    assert_eq!(packed.decode(), [-5.0, 10.0, 0.0, 3.0, 0.0, 2.0]);
+    assert_eq!((packed.codes[0], packed.scales[0]), (0x75_85f0, 0x0005_3c00));
+}
+
+#[test]
+fn nf4_takes_the_nearest_published_quantile() {
+    // Dettmers et al. 2023, appendix E.
+    let table = [
+        -1.0,
+        -0.6961928009986877,
+        -0.5250730514526367,
+        -0.39491748809814453,
+        -0.28444138169288635,
+        -0.18477343022823334,
+        -0.09105003625154495,
+        0.0,
+        0.07958029955625534,
+        0.16093020141124725,
+        0.24611230194568634,
+        0.33791524171829224,
+        0.44070982933044434,
+        0.5626170039176941,
+        0.7229568362236023,
+        1.0f64,
+    ];
+    let format: Format = "nf4(group=64)".parse().unwrap();
+    assert_eq!(format.table().iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), table);
+    for (rows, cols) in SHAPES {
+        let w = weights(rows, cols);
+        let packed = format.encode(&w, rows, cols).unwrap();
+        for (i, (&w, y)) in w.iter().zip(packed.decode()).enumerate() {
+            let (row, col) = (i / cols, i % cols);
+            let scale = f64::from(packed.scale(row, col));
+            let error = |v: f64| (f64::from(w) - v * scale).abs();
+            let best = table.iter().map(|&v| error(v)).fold(f64::MAX, f64::min);
+            assert!(error(f64::from(y) / scale) <= best + 1e-6 * scale, "{w} -> {y}, scale {scale}");
+        }
+    }
+}
+
+#[test]
+fn binary_and_ternary_by_hand() {
+    let w = [3.0, -1.0, 0.5, -0.5, 0.0, 1.0];
+    let decoded = |text: &str| text.parse::<Format>().unwrap().encode(&w, 2, 3).unwrap().decode();
+    assert_eq!(decoded("binary"), [1.0, -1.0, 1.0, -1.0, 1.0, 1.0]);
+    // Mean magnitudes: 6 / 6; 4.5 / 3 and 1.5 / 3.
+    assert_eq!(decoded("binary_mean"), [1.0, -1.0, 1.0, -1.0, 1.0, 1.0]);
+    assert_eq!(decoded("binary_mean(scale=row)"), [1.5, -1.5, 1.5, -0.5, 0.5, 0.5]);
+    assert_eq!(decoded("binary_mean(group=32)"), [1.5, -1.5, 1.5, -0.5, 0.5, 0.5]);
+    // Thresholds 0.75 of them: 1.125 and 0.375 by row, 0.75 over the matrix, where 3, 1 and 1 remain.
+    assert_eq!(decoded("ternary"), [1.0, 0.0, 0.0, -1.0, 0.0, 1.0]);
+    assert_eq!(decoded("ternary_mean(scale=row)"), [3.0, 0.0, 0.0, -0.75, 0.0, 0.75]);
+    let third = 5.0 / 3.0;
+    assert_eq!(decoded("ternary_mean"), [third, -third, 0.0, 0.0, 0.0, third]);
+}
+
 #[test]
 fn scales_are_the_maximum_over_the_largest_code() {
     let (rows, cols) = (5, 161);
@@ -190,6 +286,31 @@ fn bits_per_weight_as_stored() {
         ("base11(layout=9in32)", 1, 128, 4.0),
         ("base11(layout=9in32,group=256)", 3, 512, 3.75),
         ("base11(layout=9in32,group=9)", 1, 10, (2.0 + 2.0) * 32.0 / 10.0),
+        ("uint4", 2, 256, 4.0 + 32.0 / 128.0),
+        ("nf4", 2, 128, 4.0 + 16.0 / 64.0),
+        ("nvfp4", 4, 64, 4.0 + 8.0 / 16.0 + 32.0 / 256.0),
+        ("mxfp4", 4, 128, 4.25),
+        ("mxfp6_e3m2", 4, 128, 6.25),
+        ("mxfp8_e4m3", 4, 128, 8.25),
+        ("radix(base=3)", 2, 640, 1.6 + 16.0 / 128.0),
+        ("radix(base=5)", 32, 384, 7.0 / 3.0 + 16.0 / 128.0),
+        ("radix(base=45)", 2, 256, 5.5 + 16.0 / 128.0),
+        ("q4_0", 2, 64, 18.0 * 8.0 / 32.0),
+        ("q8_0", 2, 64, 34.0 * 8.0 / 32.0),
+        ("q4_k", 3, 256, 144.0 * 8.0 / 256.0),
+        ("q5_k", 3, 256, 176.0 * 8.0 / 256.0),
+        ("q6_k", 2, 512, 210.0 * 8.0 / 256.0),
+        ("tq1_0", 2, 256, 54.0 * 8.0 / 256.0),
+        ("tq2_0", 2, 256, 66.0 * 8.0 / 256.0),
+        ("iq4_nl", 2, 64, 18.0 * 8.0 / 32.0),
+        ("integer(8,4)", 3, 8, 8.0),
+        ("integer(12,4)", 3, 8, 12.0),
+        ("block_fp(8,8,none,[1,16])", 4, 16, 8.5),
+        ("block_fp(8,8,none,[16])", 64, 64, 8.0 + 32.0 / 4096.0),
+        ("binary", 2, 64, 1.0),
+        ("binary_mean(scale=row)", 2, 64, 1.0 + 32.0 / 64.0),
+        ("ternary", 2, 64, 2.0),
+        ("log(4,7)", 2, 8, 4.0),
     ] {
         let format: Format = format.parse().unwrap();
         let got = format.bits_per_weight(rows, cols).unwrap();

@@ -213,6 +213,12 @@ mod properties {
             }),
             (2u8..=8, 1u8..=8)
                 .prop_map(|(width, exponent_bias_width)| Element::BlockLog { width, exponent_bias_width }),
+            (2u8..=12).prop_map(|width| Element::MxInt { width }),
+            (2u8..=12, 2u8..=8)
+                .prop_map(|(width, exponent_width)| Element::MxIntHardware { width, exponent_width }),
+            (1u8..=5, 1u8..=3).prop_map(|(exponent_width, fraction_width)| {
+                Element::MaseMxFp { exponent_width, fraction_width }
+            }),
             (ocp, any::<bool>()).prop_map(|(element, ceil)| Element::Ocp {
                 element,
                 rounding: OcpRounding::Even,
@@ -226,6 +232,8 @@ mod properties {
             .prop_map(|(element, block)| {
                 let block = match element {
                     Element::Ocp { .. } => Block::dims(&[1, *block.list().last().unwrap()]),
+                    // Any matrix is a multiple of 1.
+                    Element::MxInt { .. } | Element::MaseMxFp { .. } => Block::Flat(1),
                     _ if element.scale_bits() == 0 => Block::None,
                     _ => block,
                 };
@@ -319,6 +327,7 @@ mod properties {
                 packed.bytes() - packed.exceptions.len() * 12,
                 (format.bits_per_weight(rows, cols).unwrap() * (rows * cols) as f64 / 8.0).round() as usize
             );
+            prop_assert!(packed.exceptions.is_empty() || format.may_have_exceptions(), "{}", format);
             let scale_codes = match element.scale_bits() {
                 0 => Vec::new(),
                 _ => {

@@ -304,13 +304,39 @@ impl Element {
     /// The code of `quantize(x)`, and where that is no value of the format, of a near one: 0, or the smallest
     /// magnitude where the format has no 0. Codes of a NaN block are 0.
     pub fn encode(self, x: f32, scale_code: u8) -> u32 {
+        self.coded(x, scale_code).unwrap_or_else(|_| self.fallback(scale_code))
+    }
+
+    /// The code of `quantize(x)`, or that value where it has none.
+    pub(super) fn coded(self, x: f32, scale_code: u8) -> Result<u32, f32> {
         if let Self::ResidualSign { levels } = self {
-            return sign::residual_code(x, levels.into());
+            return Ok(sign::residual_code(x, levels.into()));
         }
         let y = self.quantize(x, scale_code);
-        let code = self.code(y, scale_code).or_else(|| self.code(0.0, scale_code));
+        self.code(y, scale_code).ok_or(y)
+    }
+
+    /// What [`Element::encode`] gives where there is no code.
+    pub(super) fn fallback(self, scale_code: u8) -> u32 {
         // Code 0 is the smallest positive power in the logarithmic formats.
-        code.unwrap_or(0)
+        self.code(0.0, scale_code).unwrap_or(0)
+    }
+
+    /// Whether magnitudes up to 1e-8 stay what they are.
+    pub(super) fn passes_near_zero(self) -> bool {
+        matches!(
+            self,
+            Self::MinifloatDenorm { .. }
+                | Self::MinifloatIeee { .. }
+                | Self::BlockFp { .. }
+                | Self::BlockMinifloat { .. }
+        )
+    }
+
+    /// Whether there are finite numbers whose rounded value has no code: those that pass, and those that the
+    /// offset of the logarithmic formats takes to the 0 they do not have.
+    pub(super) fn has_uncoded_values(self) -> bool {
+        self.passes_near_zero() || matches!(self, Self::Log { .. } | Self::BlockLog { .. })
     }
 
     /// Value of a code at exponent 0. Every code below `2^bits` has one, also those that no quantizer
