@@ -48,6 +48,7 @@
 //! | [`model`] | checkpoints, packed files, model families, tokenizer, sampling | `graph`, `format` |
 //! | [`run`] | one interface over engine and reference; the generation loop | `engine`, `reference`, `model`, `graph` |
 //! | [`eval`] | loss, perplexity, divergence, agreement, noise of weights, memory accounting | `run`, `model`, `graph`, `format` |
+//! | [`search`] | spaces, samplers, objectives, trials, the journal | `eval`, `run`, `engine`, `model`, `graph`, `format` |
 //! | [`cases`] | *the* case table: every kernel x formats x shapes x tolerance; model verification | all above |
 //! | `cli` (program) | the verbs; the only user of clap, anyhow and progress bars | all above |
 //!
@@ -85,6 +86,7 @@ pub mod graph;
 pub mod model;
 pub mod reference;
 pub mod run;
+pub mod search;
 pub mod shader;
 
 pub use error::{Error, Result};
