@@ -287,6 +287,17 @@ impl Session {
         self.plans.get(&self.current).map_or(0, |(plan, _)| plan.recording.len())
     }
 
+    /// Name and seconds of every dispatch of the last step, run again one by one.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn profile(&self) -> Result<Vec<(String, f64)>> {
+        match self.plans.get(&self.current) {
+            Some((plan, _)) => self.gpu.time_dispatches(&plan.recording),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// The device.
     pub fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu

@@ -172,22 +172,42 @@ impl Gpu {
         self.wait()
     }
 
-    /// Submits `recordings` one after another in one compute pass; does not wait.
+    /// Runs every dispatch of `recording` alone and in order, waiting each time; names and seconds, submission included.
     ///
     /// # Errors
     /// When the device failed.
-    pub fn run(&self, recordings: &[&Recording]) -> Result<()> {
-        self.check()?;
+    pub fn time_dispatches(&self, recording: &Recording) -> Result<Vec<(String, f64)>> {
+        let mut times = Vec::with_capacity(recording.dispatches.len());
+        for dispatch in &recording.dispatches {
+            self.wait()?;
+            let start = std::time::Instant::now();
+            self.submit(std::slice::from_ref(dispatch).iter());
+            self.wait()?;
+            times.push((dispatch.pipeline.name.clone(), start.elapsed().as_secs_f64()));
+        }
+        Ok(times)
+    }
+
+    fn submit<'a>(&self, dispatches: impl Iterator<Item = &'a Dispatch>) {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for dispatch in recordings.iter().flat_map(|r| &r.dispatches) {
+            for dispatch in dispatches {
                 pass.set_pipeline(&dispatch.pipeline.raw);
                 pass.set_bind_group(0, &dispatch.bind_group, &[]);
                 pass.dispatch_workgroups(dispatch.groups.0, dispatch.groups.1, 1);
             }
         }
         self.queue.submit([encoder.finish()]);
+    }
+
+    /// Submits `recordings` one after another in one compute pass; does not wait.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn run(&self, recordings: &[&Recording]) -> Result<()> {
+        self.check()?;
+        self.submit(recordings.iter().flat_map(|r| &r.dispatches));
         self.check()
     }
 }
