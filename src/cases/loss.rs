@@ -2,7 +2,7 @@
 
 use super::compare::to_words;
 use super::data::{Random, strided, values};
-use super::launch::{Device, Launch, STRAY};
+use super::launch::{Device, Launch, POISON, STRAY};
 use super::{Outcome, Table, Tolerance};
 use crate::error::Result;
 use crate::reference;
@@ -122,4 +122,32 @@ pub(super) fn argmax(table: &mut Table) {
         let want = x.chunks(5).map(|row| reference::argmax(row) as u32).collect();
         Ok(Outcome::integers(got, want, 0))
     });
+}
+
+pub(super) fn tally(table: &mut Table) {
+    for rows in [1, 5, 31, 32, 33, 127, 768, 4099] {
+        for slot in [0, 3] {
+            let close = Tolerance::Close { absolute: 0.0, relative: 1e-6 };
+            table.add("", format!("[{rows}], slot {slot}"), close, move |gpu| {
+                let mut random = Random::new(rows as u64);
+                let mut choices = || (0..rows).map(|_| random.word() % 3).collect::<Vec<u32>>();
+                let (best, targets, other) = (choices(), choices(), choices());
+                let losses: Vec<f32> = values(rows, 5).into_iter().map(f32::abs).collect();
+                let divergences: Vec<f32> = values(rows, 6).into_iter().map(|v| v * v * 1e-3).collect();
+                let mut launch = Launch::new(gpu);
+                launch.input("cross_entropy", &losses)?.input("kl", &divergences)?;
+                launch.input("best", &best)?.input("targets", &targets)?.input("other_best", &other)?;
+                launch.output("y", 4 * slot + 4)?;
+                let got = launch
+                    .rowwise(Kernel::Tally, &[("m", rows as u32), ("slot", slot as u32)], 1)?
+                    .single()?;
+                let sum = |values: &[f32]| values.iter().map(|&v| f64::from(v)).sum::<f64>() as f32;
+                let equal = |a: &[u32], b: &[u32]| a.iter().zip(b).filter(|(a, b)| a == b).count() as f32;
+                let mut want = vec![POISON; 4 * slot];
+                let sums = [sum(&losses), sum(&divergences), equal(&best, &targets), equal(&best, &other)];
+                want.extend(to_words(&sums));
+                Ok(Outcome::floats(got, want, 0))
+            });
+        }
+    }
 }

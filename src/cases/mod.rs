@@ -222,6 +222,7 @@ fn row(kernel: Kernel) -> Row {
         Kernel::CrossEntropy => row("reference::cross_entropy", loss::cross_entropy),
         Kernel::Kl => row("reference::kl_divergence", loss::kl),
         Kernel::Argmax => row("reference::argmax", loss::argmax),
+        Kernel::Tally => row("sums in f64", loss::tally),
     }
 }
 

@@ -14,6 +14,8 @@ mod plan;
 mod resident;
 mod rounding;
 mod session;
+mod state;
+mod trial;
 mod values;
 
 pub use dequantize::Dequantizer;
@@ -22,3 +24,4 @@ pub use matmul::{MatMul, Method};
 pub use resident::{DeviceMatrix, Part, Resident};
 pub use rounding::Rounding;
 pub use session::{Session, SessionOptions};
+pub use trial::{Prediction, Tally, TrialCounters, TrialOptions, Trials};

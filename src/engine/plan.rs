@@ -48,16 +48,37 @@ pub(super) struct Plan {
 
 pub(super) struct Lowering<'a> {
     pub(super) c: &'a Context<'a>,
-    binder: Binder,
+    pub(super) binder: Binder,
     pub(super) pool: Pool,
-    values: Vec<Option<Value>>,
+    /// Values of nodes; one that exists before its step is lowered is written in place.
+    pub(super) values: Vec<Option<Value>>,
     pub(super) quantized: HashMap<(NodeId, ActivationFormat), Quantized>,
     pub(super) fake_quantized: HashMap<(NodeId, ActivationFormat), Value>,
-    scratch: Option<Buffer>,
+    pub(super) scratch: Option<Buffer>,
     /// Scores and weights of the naive attention, by size; layers run one after another and share them.
     pub(super) scores: HashMap<usize, (Buffer, Buffer)>,
-    tokens: usize,
-    outputs: usize,
+    pub(super) tokens: usize,
+    pub(super) outputs: usize,
+}
+
+/// For every step the index of the last one that reads the buffer of a node; a slice shares its input's buffer, so its
+/// readers count as the input's. Also the node that owns each node's buffer.
+pub(super) fn lifetimes(graph: &Graph, steps: &[Step]) -> Result<(Vec<NodeId>, Vec<usize>)> {
+    let mut root: Vec<NodeId> = (0..graph.nodes.len()).collect();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        if matches!(node.op, Op::Slice { .. }) {
+            root[id] = root[node.inputs[0]];
+        }
+    }
+    let mut last_use = vec![0; graph.nodes.len()];
+    for (at, step) in steps.iter().enumerate() {
+        for &input in graph.nodes[step.node].inputs.iter().chain(step.residual.iter()) {
+            last_use[root[input]] = at;
+        }
+    }
+    let logits = graph.nodes.len().checked_sub(1).ok_or_else(|| Error::invalid("an empty graph"))?;
+    last_use[root[logits]] = usize::MAX;
+    Ok((root, last_use))
 }
 
 impl Plan {
@@ -65,21 +86,8 @@ impl Plan {
     pub(super) fn new(c: &Context, tokens: usize, outputs: usize) -> Result<Self> {
         let graph = c.graph;
         let steps = fusion::steps(graph, c.fused);
-        // A slice shares its input's buffer, so its readers count as the input's.
-        let mut root: Vec<NodeId> = (0..graph.nodes.len()).collect();
-        for (id, node) in graph.nodes.iter().enumerate() {
-            if matches!(node.op, Op::Slice { .. }) {
-                root[id] = root[node.inputs[0]];
-            }
-        }
-        let mut last_use = vec![0; graph.nodes.len()];
-        for (at, step) in steps.iter().enumerate() {
-            for &input in graph.nodes[step.node].inputs.iter().chain(step.residual.iter()) {
-                last_use[root[input]] = at;
-            }
-        }
-        let logits_node = graph.nodes.len().checked_sub(1).ok_or_else(|| Error::invalid("an empty graph"))?;
-        last_use[root[logits_node]] = usize::MAX;
+        let (root, last_use) = lifetimes(graph, &steps)?;
+        let logits_node = graph.nodes.len() - 1;
         let mut lowering = Lowering {
             c,
             binder: Binder::default(),
@@ -175,7 +183,32 @@ impl Lowering<'_> {
         self.dispatch(&variant, buffers, params, rows as u64)
     }
 
-    fn step(&mut self, step: &Step) -> Result<()> {
+    /// Rows of what `step` computes.
+    pub(super) fn rows(&self, step: &Step) -> Result<usize> {
+        let node = &self.c.graph.nodes[step.node];
+        Ok(match (&node.op, node.inputs.first()) {
+            (Op::OutputRows, _) => self.outputs,
+            (_, Some(&id)) => self.value(id)?.rows,
+            (_, None) => self.tokens,
+        })
+    }
+
+    /// Rounds the input of a linear step as its spec asks; does nothing for other steps and where that has been done.
+    pub(super) fn round_input(&mut self, step: &Step) -> Result<()> {
+        let node = &self.c.graph.nodes[step.node];
+        let (&Op::Linear { weight, .. }, Some(&input)) = (&node.op, node.inputs.first()) else {
+            return Ok(());
+        };
+        let Some(format) = self.c.assignment.specs[weight].activation else { return Ok(()) };
+        let matrix = self.matrix(weight)?;
+        match runs_on_codes(self.c.fused, &matrix, format) {
+            true => self.quantize(input, format),
+            false => self.fake_quantize(input, format).map(drop),
+        }
+    }
+
+    /// Appends the dispatches of `step`.
+    pub(super) fn step(&mut self, step: &Step) -> Result<()> {
         let node = &self.c.graph.nodes[step.node];
         let first = node.inputs.first().copied();
         let input = || first.ok_or_else(|| Error::invalid(format!("node {} has no input", node.name)));
@@ -186,12 +219,11 @@ impl Lowering<'_> {
             self.values[step.output] = Some(view);
             return Ok(());
         }
-        let rows = match (&node.op, first) {
-            (Op::OutputRows, _) => self.outputs,
-            (_, Some(id)) => self.value(id)?.rows,
-            (_, None) => self.tokens,
+        let rows = self.rows(step)?;
+        let y = match self.values[step.output].clone() {
+            Some(value) => value,
+            None => self.pool.take(self.c.gpu, &node.name, rows, node.width)?,
         };
-        let y = self.pool.take(self.c.gpu, &node.name, rows, node.width)?;
         match &node.op {
             Op::Embed { table } => self.embed(*table, 0, &y)?,
             Op::EmbedPosition { table } => self.embed(*table, 1, &y)?,

@@ -310,6 +310,23 @@ impl Resident {
         Ok(Some(rounding))
     }
 
+    /// Whether `weight` is resident in `format`.
+    pub fn has(&self, weight: WeightId, format: Format) -> bool {
+        self.matrices.contains_key(&(weight, format))
+    }
+
+    /// Most packed bytes kept.
+    pub fn budget(&self) -> Option<u64> {
+        self.budget
+    }
+
+    /// Drops `weight` in `format`; its memory is free once no session holds it.
+    pub fn evict(&mut self, weight: WeightId, format: Format) {
+        if self.matrices.remove(&(weight, format)).is_some() {
+            self.evictions += 1;
+        }
+    }
+
     /// Drops the least recently used matrices that no session holds until `incoming` bytes fit the budget.
     fn make_room(&mut self, incoming: u64) {
         let Some(budget) = self.budget else { return };

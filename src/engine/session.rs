@@ -112,21 +112,7 @@ impl Session {
                 biases.insert(weight, resident.vector(weights, name, bias, Some(format))?);
             }
         }
-        let mut caches = Vec::new();
-        for (layer, width) in graph.kv_widths.iter().enumerate() {
-            // Heads are padded to whole vec4 in the caches.
-            let head_dim = graph.nodes.iter().find_map(|node| match node.op {
-                Op::Attention { layer: l, head_dim, .. } if l == layer => Some(head_dim),
-                _ => None,
-            });
-            let head_dim = head_dim.unwrap_or(1).max(1);
-            let padded = width / head_dim * head_dim.next_multiple_of(4);
-            let bytes = (options.sequences * options.context * padded * 4) as u64;
-            caches.push((
-                gpu.buffer(&format!("key cache of layer {layer}"), bytes)?,
-                gpu.buffer(&format!("value cache of layer {layer}"), bytes)?,
-            ));
-        }
+        let caches = caches(&gpu, &graph, options.sequences, options.context)?;
         let rotations = rotations(&gpu, &graph, options.context)?;
         let (tokens, output_tokens) = (gpu.buffer("tokens", 32)?, gpu.buffer("output tokens", 32)?);
         let outputs = gpu.buffer("outputs", 4)?;
@@ -173,11 +159,7 @@ impl Session {
         self.grow(shape.0)?;
         self.gpu.upload(&self.tokens, bytemuck::cast_slice(&token_rows(batch)))?;
         self.gpu.upload(&self.outputs, bytemuck::cast_slice(&batch.outputs))?;
-        let selected = Batch {
-            tokens: batch.outputs.iter().map(|&row| batch.tokens[row as usize]).collect(),
-            outputs: Vec::new(),
-        };
-        self.gpu.upload(&self.output_tokens, bytemuck::cast_slice(&token_rows(&selected)))?;
+        self.gpu.upload(&self.output_tokens, bytemuck::cast_slice(&token_rows(&output_batch(batch))))?;
         self.plan(shape)?;
         if let Some((plan, used)) = self.plans.get_mut(&shape) {
             *used = self.clock;
@@ -304,8 +286,39 @@ impl Session {
     }
 }
 
+/// Empty KV caches of every layer, keys and values.
+pub(super) fn caches(
+    gpu: &Gpu,
+    graph: &Graph,
+    sequences: usize,
+    context: usize,
+) -> Result<Vec<(Buffer, Buffer)>> {
+    let mut caches = Vec::with_capacity(graph.kv_widths.len());
+    for (layer, width) in graph.kv_widths.iter().enumerate() {
+        // Heads are padded to whole vec4 in the caches.
+        let head_dim = graph.nodes.iter().find_map(|node| match node.op {
+            Op::Attention { layer: l, head_dim, .. } if l == layer => Some(head_dim),
+            _ => None,
+        });
+        let head_dim = head_dim.unwrap_or(1).max(1);
+        let padded = width / head_dim * head_dim.next_multiple_of(4);
+        let bytes = (sequences * context * padded * 4) as u64;
+        caches.push((
+            gpu.buffer(&format!("key cache of layer {layer}"), bytes)?,
+            gpu.buffer(&format!("value cache of layer {layer}"), bytes)?,
+        ));
+    }
+    Ok(caches)
+}
+
+/// The tokens of the output rows, for nodes behind the selection.
+pub(super) fn output_batch(batch: &Batch) -> Batch {
+    let tokens = batch.outputs.iter().map(|&row| batch.tokens[row as usize]).collect();
+    Batch { tokens, outputs: Vec::new() }
+}
+
 /// The rows that kernels see as `Token`.
-fn token_rows(batch: &Batch) -> Vec<u32> {
+pub(super) fn token_rows(batch: &Batch) -> Vec<u32> {
     let mut rows = Vec::with_capacity(batch.tokens.len() * 8);
     for (token, (begin, end)) in batch.tokens.iter().zip(batch.spans()) {
         rows.extend([token.id, token.sequence, token.position, begin, end, 0, 0, 0]);
@@ -325,7 +338,7 @@ fn read(gpu: &Gpu, value: &Value) -> Result<Vec<f32>> {
 
 /// (cos, sin) per position and pair for every rope node. The angle is rounded to f32 as Hugging Face does; its
 /// cosine and sine are then computed in f64, because WGSL's own are too coarse for large angles.
-fn rotations(gpu: &Gpu, graph: &Graph, context: usize) -> Result<HashMap<NodeId, Buffer>> {
+pub(super) fn rotations(gpu: &Gpu, graph: &Graph, context: usize) -> Result<HashMap<NodeId, Buffer>> {
     let mut by_frequency: Vec<(&[f32], Buffer)> = Vec::new();
     let mut rotations = HashMap::new();
     for (id, node) in graph.nodes.iter().enumerate() {

@@ -127,9 +127,9 @@ fn sum(values: &[f32]) -> f64 {
     values.iter().map(|&v| f64::from(v)).sum()
 }
 
-/// Batches of at most `limit` tokens: all windows of the group together where they fit, else one after another
-/// in pieces.
-fn batches(group: &[Window], limit: usize) -> Vec<(Batch, Vec<u32>)> {
+/// Batches of at most `limit` tokens, each with its targets: all windows of the group together where they fit, else one
+/// after another in pieces, which share KV caches.
+pub fn batches(group: &[Window], limit: usize) -> Vec<(Batch, Vec<u32>)> {
     let limit = limit.max(1);
     let total: usize = group.iter().map(|w| w.inputs.len()).sum();
     let mut result = Vec::new();

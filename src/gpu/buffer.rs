@@ -98,6 +98,20 @@ impl Gpu {
         self.check()
     }
 
+    /// Copies the whole of `from` to the start of `to`, on the device.
+    ///
+    /// # Errors
+    /// When `to` is smaller or the device failed.
+    pub fn copy(&self, from: &Buffer, to: &Buffer) -> Result<()> {
+        if to.bytes < from.bytes {
+            return Err(Error::invalid(format!("a copy of {} bytes into {}", from.bytes, to.bytes)));
+        }
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, from.bytes);
+        self.queue.submit([encoder.finish()]);
+        self.check()
+    }
+
     /// Waits until everything submitted has run.
     ///
     /// # Errors

@@ -94,6 +94,7 @@ pub enum Kernel {
     CrossEntropy,
     Kl,
     Argmax,
+    Tally,
 }
 
 /// Parameters of every kernel that reads a packed matrix.
@@ -163,7 +164,7 @@ const TABLE: Binding = read("table", "array<u32>");
 
 impl Kernel {
     /// All kernels, in the order of the table.
-    pub const ALL: [Kernel; 35] = [
+    pub const ALL: [Kernel; 36] = [
         Kernel::Dequantize,
         Kernel::Embed,
         Kernel::Gemv,
@@ -199,6 +200,7 @@ impl Kernel {
         Kernel::CrossEntropy,
         Kernel::Kl,
         Kernel::Argmax,
+        Kernel::Tally,
     ];
 
     /// The kernel's row in the table.
@@ -350,6 +352,15 @@ impl Kernel {
                 row!("kl", [X, read("z", "array<f32>"), Y], &["m", "cols", "x_stride", "z_stride"], reduces: true)
             }
             Kernel::Argmax => row!("argmax", [X, write("y", "array<u32>")], &["m", "cols", "x_stride"]),
+            Kernel::Tally => row!(
+                "tally",
+                [
+                    read("cross_entropy", "array<f32>"), read("kl", "array<f32>"), read("best", "array<u32>"),
+                    read("targets", "array<u32>"), read("other_best", "array<u32>"), Y
+                ],
+                &["m", "slot"],
+                reduces: true
+            ),
         }
     }
 }

@@ -4,6 +4,7 @@ mod activations;
 mod limits;
 mod models;
 mod residency;
+mod trials;
 
 use std::sync::{Arc, OnceLock};
 

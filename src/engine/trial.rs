@@ -1,0 +1,377 @@
+//! Many assignments over one fixed text: a trial rebinds resident weights and runs; nothing is loaded, quantized or
+//! uploaded, and 16 bytes per batch come back.
+//!
+//! Every value of the graph keeps a buffer of its own, so what a trial has in common with the one before is still there:
+//! only steps whose format changed, or whose inputs were computed anew, run again. That is exact: the same kernels on
+//! the same bits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::activation::runs_on_codes;
+use super::fusion::{self, Step};
+use super::plan::{Context, lifetimes};
+use super::resident::{DeviceMatrix, Resident};
+use super::rounding::Rounding;
+use super::session::{caches, rotations};
+use super::state::{Places, State};
+use crate::error::{Error, Result, invalid};
+use crate::format::{ActivationFormat, Format, Spec};
+use crate::gpu::{Buffer, Gpu, Recording};
+use crate::graph::{Assignment, Batch, Graph, NodeId, Op, Role, WeightId, Weights};
+
+/// Activation buffers up to this many bytes are kept from trial to trial; beyond it they are shared between steps and
+/// every trial runs in full.
+const KEPT_BYTES: u64 = 2 << 30;
+
+/// A batch and the tokens it is to predict, one per output row.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    /// What is fed.
+    pub batch: Batch,
+    /// As many ids as output rows.
+    pub targets: Vec<u32>,
+}
+
+/// Sums over all predicted tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// Cross-entropy, nats.
+    pub loss: f64,
+    /// Divergence from the baseline, nats.
+    pub kl: f64,
+    /// Tokens whose most probable prediction is the target.
+    pub correct: f64,
+    /// Tokens whose most probable prediction is the baseline's.
+    pub agreeing: f64,
+    /// Predicted tokens.
+    pub tokens: usize,
+}
+
+/// How a [`Trials`] runs.
+#[derive(Clone, Copy, Debug)]
+pub struct TrialOptions {
+    /// KV-cache slots.
+    pub sequences: usize,
+    /// Positions per slot.
+    pub context: usize,
+    /// Fused kernels and epilogues.
+    pub fused: bool,
+    /// Most trials submitted before results are read.
+    pub in_flight: usize,
+}
+
+/// What has been done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TrialCounters {
+    /// Trials run.
+    pub trials: u64,
+    /// Steps of the graph that ran.
+    pub steps: u64,
+    /// Steps whose values were still there.
+    pub reused: u64,
+}
+
+/// One graph and one text on one device, run under one assignment after another.
+pub struct Trials {
+    resident: Resident,
+    graph: Arc<Graph>,
+    options: TrialOptions,
+    steps: Vec<Step>,
+    vectors: Vec<Option<Buffer>>,
+    matrices: Vec<Option<Arc<DeviceMatrix>>>,
+    biases: HashMap<WeightId, Buffer>,
+    roundings: HashMap<(ActivationFormat, bool), Arc<Rounding>>,
+    rotations: HashMap<NodeId, Buffer>,
+    selected: Vec<bool>,
+    states: Vec<State>,
+    /// `[in flight][state]` tallies of 4 numbers.
+    results: Buffer,
+    has_baseline: bool,
+    /// When each resident matrix was last wanted.
+    used: HashMap<(WeightId, Format), u64>,
+    clock: u64,
+    counters: TrialCounters,
+}
+
+impl Trials {
+    /// Allocates the activations of all batches. `groups` are batches in order; those of one group share KV caches
+    /// (a window longer than a batch), and each group begins with empty ones.
+    ///
+    /// # Errors
+    /// When a batch does not fit the graph or the device cannot hold it all.
+    pub fn new(
+        mut resident: Resident,
+        graph: Arc<Graph>,
+        weights: &dyn Weights,
+        groups: &[Vec<Prediction>],
+        options: TrialOptions,
+    ) -> Result<Self> {
+        if options.context == 0 || options.context > graph.context || options.in_flight == 0 {
+            let (context, most) = (options.context, graph.context);
+            invalid!(
+                "trials with a context of {context} tokens, this model has 1 to {most}, and at least 1 in flight"
+            );
+        }
+        let selected = graph.check()?;
+        let gpu = resident.gpu().clone();
+        let steps = fusion::steps(&graph, options.fused);
+        let mut vectors = vec![None; graph.weights.len()];
+        for (id, weight) in graph.weights.iter().enumerate().filter(|(_, w)| w.role == Role::Vector) {
+            vectors[id] = Some(resident.vector(weights, &weight.tensor, id, None)?);
+        }
+        let rotations = rotations(&gpu, &graph, options.context)?;
+        let largest = groups.iter().flatten().map(|p| p.batch.tokens.len()).max().unwrap_or(0);
+        let per_token: usize = graph.nodes.iter().map(|node| node.width.next_multiple_of(32) * 4).sum();
+        let batches = groups.iter().flatten().count();
+        let keeps = (per_token * largest * batches) as u64 <= KEPT_BYTES;
+        let lifetimes = lifetimes(&graph, &steps)?;
+        let mut states = Vec::with_capacity(batches);
+        for group in groups {
+            let caches = caches(&gpu, &graph, options.sequences, options.context)?;
+            let mut lengths = vec![0; options.sequences];
+            for prediction in group {
+                prediction.batch.check(&graph, options.context, &lengths)?;
+                for token in &prediction.batch.tokens {
+                    lengths[token.sequence as usize] = token.position as usize + 1;
+                }
+                let places = Places { steps: &steps, root: &lifetimes.0, last_use: &lifetimes.1, keeps };
+                states.push(State::new(&gpu, &graph, prediction, caches.clone(), &places)?);
+            }
+        }
+        let results = gpu.buffer("tallies", (options.in_flight * states.len() * 16) as u64)?;
+        Ok(Self {
+            matrices: vec![None; graph.weights.len()],
+            resident,
+            graph,
+            options,
+            steps,
+            vectors,
+            biases: HashMap::new(),
+            roundings: HashMap::new(),
+            rotations,
+            selected,
+            states,
+            results,
+            has_baseline: false,
+            used: HashMap::new(),
+            clock: 0,
+            counters: TrialCounters::default(),
+        })
+    }
+
+    /// The weights on the device.
+    pub fn resident(&self) -> &Resident {
+        &self.resident
+    }
+
+    /// What has been done so far.
+    pub fn counters(&self) -> TrialCounters {
+        self.counters
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        self.resident.gpu()
+    }
+
+    /// Runs `assignment`, keeps its logits as what later trials are compared with, and drops its weights again where
+    /// `keep` does not want them. Returns its tally; its divergence from itself is 0.
+    ///
+    /// # Errors
+    /// As [`Trials::run`].
+    pub fn set_baseline(
+        &mut self,
+        weights: &dyn Weights,
+        assignment: &Assignment,
+        keep: &dyn Fn(WeightId, Format) -> bool,
+    ) -> Result<Tally> {
+        self.bind(weights, assignment)?;
+        let gpu = self.gpu().clone();
+        for at in 0..self.states.len() {
+            let recordings = self.lower(at, assignment)?;
+            gpu.run(&recordings.iter().map(Arc::as_ref).collect::<Vec<_>>())?;
+            self.states[at].keep_as_baseline(&gpu)?;
+        }
+        gpu.wait()?;
+        self.has_baseline = true;
+        let tally = self.run(weights, std::slice::from_ref(assignment))?.remove(0);
+        self.counters = TrialCounters::default();
+        let unwanted: Vec<_> =
+            self.used.keys().filter(|(weight, format)| !keep(*weight, *format)).copied().collect();
+        for key in unwanted {
+            self.drop_matrix(key);
+        }
+        Ok(tally)
+    }
+
+    /// The tallies of `assignments`, in their order. All are submitted, as many at a time as may be in flight, before
+    /// the results of the first are read.
+    ///
+    /// # Errors
+    /// When no baseline has been set, weights are missing or unfit, or the device fails. Nothing is known of any of the
+    /// assignments then.
+    pub fn run(&mut self, weights: &dyn Weights, assignments: &[Assignment]) -> Result<Vec<Tally>> {
+        if !self.has_baseline {
+            invalid!("trials want a baseline to be compared with; set one first");
+        }
+        let mut tallies = Vec::with_capacity(assignments.len());
+        for group in assignments.chunks(self.options.in_flight) {
+            for (slot, assignment) in group.iter().enumerate() {
+                if let Err(error) = self.submit(weights, assignment, slot) {
+                    self.states.iter_mut().for_each(State::forget);
+                    return Err(error);
+                }
+            }
+            let numbers = self.gpu().read::<f32>(&self.results, group.len() * self.states.len() * 4)?;
+            let of_slot = numbers.chunks((self.states.len() * 4).max(1));
+            tallies.extend(of_slot.take(group.len()).map(|numbers| self.tally(numbers)));
+        }
+        Ok(tallies)
+    }
+
+    fn tally(&self, numbers: &[f32]) -> Tally {
+        let mut tally = Tally::default();
+        for (sums, state) in numbers.chunks(4).zip(&self.states) {
+            tally.loss += f64::from(sums[0]);
+            tally.kl += f64::from(sums[1]);
+            tally.correct += f64::from(sums[2]);
+            tally.agreeing += f64::from(sums[3]);
+            tally.tokens += state.rows();
+        }
+        tally
+    }
+
+    fn submit(&mut self, weights: &dyn Weights, assignment: &Assignment, slot: usize) -> Result<()> {
+        self.bind(weights, assignment)?;
+        let gpu = self.gpu().clone();
+        for at in 0..self.states.len() {
+            let mut recordings = self.lower(at, assignment)?;
+            let to = slot * self.states.len() + at;
+            recordings.push(self.states[at].reduction(&gpu, &self.results, to)?);
+            gpu.run(&recordings.iter().map(Arc::as_ref).collect::<Vec<_>>())?;
+        }
+        self.counters.trials += 1;
+        Ok(())
+    }
+
+    /// Makes everything `assignment` reads resident, within the budget.
+    fn bind(&mut self, weights: &dyn Weights, assignment: &Assignment) -> Result<()> {
+        let graph = self.graph.clone();
+        if assignment.specs.len() != graph.weights.len() {
+            let (got, want) = (assignment.specs.len(), graph.weights.len());
+            invalid!("the assignment has {got} entries; this graph has {want} weights");
+        }
+        self.clock += 1;
+        let clock = self.clock;
+        let wanted = || (0..graph.weights.len()).filter(|&id| graph.weights[id].role != Role::Vector);
+        for id in wanted() {
+            self.used.insert((id, assignment.specs[id].weight), clock);
+        }
+        for id in wanted() {
+            let format = assignment.specs[id].weight;
+            if self.matrices[id].as_ref().is_some_and(|matrix| matrix.format == format) {
+                continue;
+            }
+            self.matrices[id] = None;
+            let weight = &graph.weights[id];
+            if !self.resident.has(id, format) {
+                let layout = format.layout(weight.rows, weight.cols)?;
+                self.make_room((layout.code_words + layout.scale_words) as u64 * 4, clock);
+            }
+            self.matrices[id] = Some(self.resident.matrix(weights, &weight.tensor, id, format)?);
+        }
+        for node in &graph.nodes {
+            let Op::Linear { weight, bias } = node.op else { continue };
+            let spec = assignment.specs[weight];
+            if let (Some(activation), Some(matrix)) = (spec.activation, &self.matrices[weight]) {
+                let wrong = |error| Error::Invalid(format!("{}: {error}", graph.weights[weight].tensor));
+                activation.check_width(graph.weights[weight].cols).map_err(wrong)?;
+                let codes = runs_on_codes(self.options.fused, matrix, activation);
+                if !self.roundings.contains_key(&(activation, codes))
+                    && let Some(rounding) = self.resident.rounding(activation, codes)?
+                {
+                    self.roundings.insert((activation, codes), rounding);
+                }
+            }
+            if let (Some(bias), Some(format)) = (bias, spec.bias) {
+                let name = &graph.weights[bias].tensor;
+                self.biases.insert(weight, self.resident.vector(weights, name, bias, Some(format))?);
+            } else {
+                self.biases.remove(&weight);
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the matrices that were wanted longest ago until `incoming` bytes fit the budget.
+    fn make_room(&mut self, incoming: u64, now: u64) {
+        let Some(budget) = self.resident.budget() else { return };
+        while self.resident.resident_bytes() + incoming > budget {
+            let idle = self.used.iter().filter(|(key, used)| **used < now && self.resident.has(key.0, key.1));
+            let Some((&key, _)) = idle.min_by_key(|(key, used)| (**used, key.0)) else { return };
+            self.drop_matrix(key);
+        }
+    }
+
+    fn drop_matrix(&mut self, key: (WeightId, Format)) {
+        self.used.remove(&key);
+        if self.matrices[key.0].as_ref().is_some_and(|matrix| matrix.format == key.1) {
+            self.matrices[key.0] = None;
+        }
+        let reads = |step: &Step| weight_of(&self.graph, step) == Some(key.0);
+        let steps: Vec<usize> = (0..self.steps.len()).filter(|&at| reads(&self.steps[at])).collect();
+        self.states.iter_mut().for_each(|state| state.drop_recordings(&steps, key.1));
+        self.resident.evict(key.0, key.1);
+    }
+
+    /// The recordings that bring the values of state `at` to `assignment`.
+    fn lower(&mut self, at: usize, assignment: &Assignment) -> Result<Vec<Arc<Recording>>> {
+        let Self { resident, graph, options, steps, states, counters, .. } = self;
+        let state = &mut states[at];
+        let gpu = resident.gpu().clone();
+        let context = Context {
+            gpu: &gpu,
+            graph,
+            assignment,
+            matrices: &self.matrices,
+            vectors: &self.vectors,
+            biases: &self.biases,
+            roundings: &self.roundings,
+            rotations: &self.rotations,
+            caches: &state.caches.clone(),
+            tokens: &state.tokens.clone(),
+            output_tokens: &state.output_tokens.clone(),
+            selected: &self.selected,
+            outputs: &state.outputs.clone(),
+            context: options.context,
+            fused: options.fused,
+            keep: false,
+        };
+        let mut recordings = Vec::with_capacity(steps.len());
+        for (i, step) in steps.iter().enumerate() {
+            let spec = weight_of(graph, step).map(|weight| assignment.specs[weight]);
+            if !state.is_stale(graph, i, step, spec) {
+                counters.reused += 1;
+                continue;
+            }
+            counters.steps += 1;
+            let rounds = matches!(graph.nodes[step.node].op, Op::Linear { .. });
+            if let (true, Some(Spec { activation: Some(format), .. })) = (rounds, spec) {
+                recordings.extend(state.rounded(&context, step, format)?);
+            }
+            recordings.push(state.recording(&context, i, step, spec)?);
+        }
+        state.settle();
+        Ok(recordings)
+    }
+}
+
+/// The matrix a step reads.
+pub(super) fn weight_of(graph: &Graph, step: &Step) -> Option<WeightId> {
+    match graph.nodes[step.node].op {
+        Op::Linear { weight, .. } => Some(weight),
+        Op::Embed { table } | Op::EmbedPosition { table } => Some(table),
+        _ => None,
+    }
+}
