@@ -3,8 +3,10 @@
 
 mod objective;
 mod problem;
+mod space;
 mod trial;
 
 pub use objective::{Metric, Objective, Quality, Size};
 pub use problem::Problem;
+pub use space::{Dimension, FAMILIES, Space, SpaceText};
 pub use trial::{Measurement, Point, Trial, TrialState};
