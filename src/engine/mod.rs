@@ -15,6 +15,7 @@ mod resident;
 mod rounding;
 mod session;
 mod state;
+mod timing;
 mod trial;
 mod values;
 
@@ -24,4 +25,5 @@ pub use matmul::{MatMul, Method};
 pub use resident::{DeviceMatrix, Part, Resident};
 pub use rounding::Rounding;
 pub use session::{Session, SessionOptions};
+pub use timing::PassTime;
 pub use trial::{Prediction, Tally, TrialCounters, TrialOptions, Trials};

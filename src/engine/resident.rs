@@ -1,6 +1,6 @@
 //! Weights on the device: each (tensor, format) is uploaded once and kept.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::rounding::{Rounding, RoundingKey};
@@ -202,6 +202,8 @@ pub struct Resident {
     vectors: HashMap<(WeightId, Option<Format>), Buffer>,
     /// Tables of activation formats.
     roundings: HashMap<RoundingKey, Arc<Rounding>>,
+    /// Every variant that was ever resident.
+    seen: HashSet<(WeightId, Format)>,
     clock: u64,
     uploaded: u64,
     evictions: u64,
@@ -216,6 +218,7 @@ impl Resident {
             matrices: HashMap::new(),
             vectors: HashMap::new(),
             roundings: HashMap::new(),
+            seen: HashSet::new(),
             clock: 0,
             uploaded: 0,
             evictions: 0,
@@ -230,6 +233,11 @@ impl Resident {
     /// Weight bytes uploaded since creation.
     pub fn uploaded_bytes(&self) -> u64 {
         self.uploaded
+    }
+
+    /// Variants that are or were resident.
+    pub fn variants_seen(&self) -> usize {
+        self.seen.len()
     }
 
     /// Matrices dropped to stay within the budget.
@@ -262,6 +270,7 @@ impl Resident {
         self.make_room(packed.bytes() as u64);
         let matrix = Arc::new(DeviceMatrix::upload(&self.gpu, name, &packed)?);
         self.uploaded += matrix.bytes as u64;
+        self.seen.insert((weight, format));
         self.matrices.insert((weight, format), Entry { matrix: matrix.clone(), used: self.clock });
         Ok(matrix)
     }

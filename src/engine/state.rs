@@ -141,7 +141,7 @@ impl State {
     pub(super) fn forget(&mut self) {
         self.computed.fill(None);
         self.fresh.fill(false);
-        self.rounded.values_mut().for_each(|rounded| rounded.version = 0);
+        self.rounded.values_mut().for_each(|rounded| rounded.version = u64::MAX);
     }
 
     /// Forgets recordings of `steps` that read a matrix in `format`, so that its memory can go.

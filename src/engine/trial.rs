@@ -15,8 +15,9 @@ use super::resident::{DeviceMatrix, Resident};
 use super::rounding::Rounding;
 use super::session::{caches, rotations};
 use super::state::{Places, State};
+use super::timing::Timing;
 use crate::error::{Error, Result, invalid};
-use crate::format::{ActivationFormat, Format, Spec};
+use crate::format::{ActivationFormat, Format};
 use crate::gpu::{Buffer, Gpu, Recording};
 use crate::graph::{Assignment, Batch, Graph, NodeId, Op, Role, WeightId, Weights};
 
@@ -75,9 +76,9 @@ pub struct TrialCounters {
 /// One graph and one text on one device, run under one assignment after another.
 pub struct Trials {
     resident: Resident,
-    graph: Arc<Graph>,
-    options: TrialOptions,
-    steps: Vec<Step>,
+    pub(super) graph: Arc<Graph>,
+    pub(super) options: TrialOptions,
+    pub(super) steps: Vec<Step>,
     vectors: Vec<Option<Buffer>>,
     matrices: Vec<Option<Arc<DeviceMatrix>>>,
     biases: HashMap<WeightId, Buffer>,
@@ -92,6 +93,7 @@ pub struct Trials {
     used: HashMap<(WeightId, Format), u64>,
     clock: u64,
     counters: TrialCounters,
+    pub(super) timing: Option<Timing>,
 }
 
 impl Trials {
@@ -157,6 +159,7 @@ impl Trials {
             used: HashMap::new(),
             clock: 0,
             counters: TrialCounters::default(),
+            timing: None,
         })
     }
 
@@ -256,7 +259,7 @@ impl Trials {
     }
 
     /// Makes everything `assignment` reads resident, within the budget.
-    fn bind(&mut self, weights: &dyn Weights, assignment: &Assignment) -> Result<()> {
+    pub(super) fn bind(&mut self, weights: &dyn Weights, assignment: &Assignment) -> Result<()> {
         let graph = self.graph.clone();
         if assignment.specs.len() != graph.weights.len() {
             let (got, want) = (assignment.specs.len(), graph.weights.len());
@@ -322,48 +325,76 @@ impl Trials {
         let reads = |step: &Step| weight_of(&self.graph, step) == Some(key.0);
         let steps: Vec<usize> = (0..self.steps.len()).filter(|&at| reads(&self.steps[at])).collect();
         self.states.iter_mut().for_each(|state| state.drop_recordings(&steps, key.1));
+        self.timing = None;
         self.resident.evict(key.0, key.1);
     }
 
     /// The recordings that bring the values of state `at` to `assignment`.
     fn lower(&mut self, at: usize, assignment: &Assignment) -> Result<Vec<Arc<Recording>>> {
-        let Self { resident, graph, options, steps, states, counters, .. } = self;
-        let state = &mut states[at];
-        let gpu = resident.gpu().clone();
+        let mut states = std::mem::take(&mut self.states);
+        let result = self.lower_state(&mut states[at], assignment);
+        self.states = states;
+        result
+    }
+
+    /// The same for any state. What `assignment` reads must have been bound.
+    pub(super) fn lower_state(
+        &mut self,
+        state: &mut State,
+        assignment: &Assignment,
+    ) -> Result<Vec<Arc<Recording>>> {
+        let mut recordings = Vec::with_capacity(self.steps.len());
+        for i in 0..self.steps.len() {
+            let step = &self.steps[i];
+            let spec = weight_of(&self.graph, step).map(|weight| assignment.specs[weight]);
+            if !state.is_stale(&self.graph, i, step, spec) {
+                self.counters.reused += 1;
+                continue;
+            }
+            self.counters.steps += 1;
+            let (rounds, computes) = self.lower_step(state, i, assignment)?;
+            recordings.extend(rounds);
+            recordings.push(computes);
+        }
+        state.settle();
+        Ok(recordings)
+    }
+
+    /// What rounds the input of step `i`, where that has not been done yet, and what computes it.
+    pub(super) fn lower_step(
+        &self,
+        state: &mut State,
+        i: usize,
+        assignment: &Assignment,
+    ) -> Result<(Option<Arc<Recording>>, Arc<Recording>)> {
+        let (caches, tokens) = (state.caches.clone(), state.tokens.clone());
+        let (output_tokens, outputs) = (state.output_tokens.clone(), state.outputs.clone());
         let context = Context {
-            gpu: &gpu,
-            graph,
+            gpu: self.resident.gpu(),
+            graph: &self.graph,
             assignment,
             matrices: &self.matrices,
             vectors: &self.vectors,
             biases: &self.biases,
             roundings: &self.roundings,
             rotations: &self.rotations,
-            caches: &state.caches.clone(),
-            tokens: &state.tokens.clone(),
-            output_tokens: &state.output_tokens.clone(),
+            caches: &caches,
+            tokens: &tokens,
+            output_tokens: &output_tokens,
             selected: &self.selected,
-            outputs: &state.outputs.clone(),
-            context: options.context,
-            fused: options.fused,
+            outputs: &outputs,
+            context: self.options.context,
+            fused: self.options.fused,
             keep: false,
         };
-        let mut recordings = Vec::with_capacity(steps.len());
-        for (i, step) in steps.iter().enumerate() {
-            let spec = weight_of(graph, step).map(|weight| assignment.specs[weight]);
-            if !state.is_stale(graph, i, step, spec) {
-                counters.reused += 1;
-                continue;
-            }
-            counters.steps += 1;
-            let rounds = matches!(graph.nodes[step.node].op, Op::Linear { .. });
-            if let (true, Some(Spec { activation: Some(format), .. })) = (rounds, spec) {
-                recordings.extend(state.rounded(&context, step, format)?);
-            }
-            recordings.push(state.recording(&context, i, step, spec)?);
-        }
-        state.settle();
-        Ok(recordings)
+        let step = &self.steps[i];
+        let spec = weight_of(&self.graph, step).map(|weight| assignment.specs[weight]);
+        let is_linear = matches!(self.graph.nodes[step.node].op, Op::Linear { .. });
+        let rounds = match spec.and_then(|spec| spec.activation).filter(|_| is_linear) {
+            Some(format) => state.rounded(&context, step, format)?,
+            None => None,
+        };
+        Ok((rounds, state.recording(&context, i, step, spec)?))
     }
 }
 

@@ -175,6 +175,20 @@ impl Model {
         &self.reader
     }
 
+    /// Identifies config, tokenizer and weights: a hash (BLAKE3) of their bytes, in hexadecimal digits.
+    pub fn content_hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.texts.config.as_bytes());
+        hasher.update(self.texts.tokenizer.as_deref().unwrap_or_default().as_bytes());
+        let file = self.reader.file();
+        for tensor in file.tensors() {
+            let bytes = file.bytes(tensor);
+            hasher.update(tensor.name.as_bytes()).update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     /// Token ids that end a text.
     pub fn eos(&self) -> Vec<u32> {
         self.eos.clone()

@@ -188,3 +188,30 @@ fn unfit_requests_are_errors_and_leave_the_trials_usable() {
     assert!(trials.run(&model, &[unfit]).is_err(), "rows of 192 are no multiple of 256");
     assert_eq!(trials.run(&model, &[good]).expect("tallies")[0], want);
 }
+
+#[test]
+fn passes_are_timed_by_step_and_as_a_whole_and_change_no_result() {
+    let model = Model::embedded().expect("model");
+    let batching = Batching { sequences: 1, tokens: 1024 };
+    let windows = some_windows(&model, 128, 1);
+    let mut trials = trials(&model, Resident::new(gpu(), None), &windows, batching, true);
+    let assignments = [uniform(&model, "int8"), uniform(&model, "qlinear(bits=4)")];
+    let before = trials.run(&model, &assignments).expect("tallies");
+    for tokens in [1, 5, 128] {
+        for assignment in &assignments {
+            let time = trials.time_steps(&model, assignment, tokens).expect("times");
+            let whole = trials.time_whole(&model, assignment, tokens).expect("a time");
+            assert!(time.rest > 0.0 && whole > 0.0 && time.total().is_finite());
+            for (id, weight) in model.graph().weights.iter().enumerate() {
+                let is_read = weight.role != Role::Vector && weight.layer() != "lm_head";
+                assert_eq!(time.weights[id] > 0.0, is_read, "{}", weight.tensor);
+            }
+            // The same again is remembered.
+            let again = trials.time_steps(&model, assignment, tokens).expect("times");
+            assert_eq!((again.weights, again.rest), (time.weights, time.rest));
+        }
+    }
+    assert!(trials.time_steps(&model, &assignments[0], 0).is_err());
+    assert!(trials.time_steps(&model, &assignments[0], 129).is_err());
+    assert_eq!(trials.run(&model, &assignments).expect("tallies"), before);
+}
