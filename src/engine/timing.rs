@@ -152,7 +152,7 @@ impl Trials {
                 if times_step {
                     timing.known.insert(kind.clone(), median_time(&gpu, &[&computes])?);
                 }
-                if let (Some(kind), Some(rounds)) = (&rounding, rounds) {
+                if let (true, Some(kind), Some(rounds)) = (times_rounding, &rounding, rounds) {
                     timing.known.insert(kind.clone(), median_time(&gpu, &[&rounds])?);
                 }
             }
