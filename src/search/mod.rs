@@ -1,6 +1,7 @@
 //! Search for the best mix of formats: a space of assignments, samplers that propose points of it, an evaluator that
 //! measures them over resident weights, and a journal that survives anything.
 
+mod costs;
 mod evaluator;
 mod objective;
 mod packing;
@@ -8,9 +9,9 @@ mod problem;
 mod space;
 mod trial;
 
+pub use costs::Costs;
 pub use evaluator::{
-    Costs, DeviceEvaluator, DeviceOptions, Evaluator, LatencyTable, Outcome, ReferenceEvaluator, Usage,
-    baseline,
+    DeviceEvaluator, DeviceOptions, Evaluator, Outcome, ReferenceEvaluator, Usage, baseline,
 };
 pub use objective::{Metric, Objective, Quality, Size};
 pub use packing::{Packer, Variant, VariantFacts};
