@@ -12,6 +12,7 @@ mod generate;
 mod inspect;
 mod meter;
 mod quantize;
+mod sweep;
 mod unfit;
 mod verify;
 
@@ -48,6 +49,7 @@ enum Verb {
     Generate(generate::Args),
     Eval(eval::Args),
     Evaluate(evaluate::Args),
+    Sweep(sweep::Args),
     Quantize(quantize::Args),
     Dequantize(dequantize::Args),
     Inspect(inspect::Args),
@@ -64,6 +66,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Generate(args) => generate::run(&args),
         Verb::Eval(args) => eval::run(&args),
         Verb::Evaluate(args) => evaluate::run(&args),
+        Verb::Sweep(args) => sweep::run(&args),
         Verb::Quantize(args) => quantize::run(&args),
         Verb::Dequantize(args) => dequantize::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
