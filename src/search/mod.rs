@@ -1,6 +1,7 @@
 //! Search for the best mix of formats: a space of assignments, samplers that propose points of it, an evaluator that
 //! measures them over resident weights, and a journal that survives anything.
 
+pub mod journal;
 mod objective;
 mod problem;
 mod trial;
