@@ -213,6 +213,27 @@ pub(crate) fn batching(model: &Model, windows: &[Window], gpu: Option<&Gpu>) -> 
 }
 
 impl TextArgs {
+    /// The file asked for.
+    pub(crate) fn path(&self) -> Option<&PathBuf> {
+        self.text.as_ref()
+    }
+
+    /// The number of windows asked for.
+    pub(crate) fn windows_asked(&self) -> Option<usize> {
+        self.windows
+    }
+
+    /// The tokens per window asked for.
+    pub(crate) fn context_asked(&self) -> Option<usize> {
+        self.context
+    }
+
+    /// Asks for what another command line asked for; a file that is named stays.
+    pub(crate) fn restore(&mut self, text: Option<PathBuf>, windows: Option<usize>, context: Option<usize>) {
+        self.text = self.text.take().or(text);
+        (self.windows, self.context) = (windows, context);
+    }
+
     /// Tokens per window.
     fn context(&self, model: &Model) -> Result<usize> {
         let most = model.graph().context;

@@ -3,6 +3,7 @@
 
 mod costs;
 mod evaluator;
+pub mod journal;
 mod objective;
 mod packing;
 mod problem;
@@ -18,3 +19,8 @@ pub use packing::{Packer, Variant, VariantFacts};
 pub use problem::Problem;
 pub use space::{Dimension, FAMILIES, Space, SpaceText};
 pub use trial::{Measurement, Point, Trial, TrialState};
+
+/// Identifies bytes: their hash (BLAKE3) in hexadecimal digits.
+pub fn content_hash(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
