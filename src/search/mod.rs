@@ -3,6 +3,7 @@
 
 mod objective;
 mod problem;
+pub mod sampler;
 mod trial;
 
 pub use objective::{Metric, Objective, Quality, Size};
