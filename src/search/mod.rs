@@ -8,6 +8,7 @@ mod objective;
 mod packing;
 mod problem;
 mod space;
+pub mod sampler;
 mod trial;
 
 pub use costs::Costs;
