@@ -213,7 +213,7 @@ fn row(kernel: Kernel) -> Row {
         Kernel::KvWrite => row("copies", attention::kv_write),
         Kernel::AttentionScores => row("reference::attention_scores", attention::scores),
         Kernel::AttentionValues => row("reference::attention_values", attention::values),
-        Kernel::Attention => row("reference::attention", attention::fused),
+        Kernel::Attention | Kernel::AttentionDirect => row("reference::attention", attention::fused),
         Kernel::Activate => row("reference::activate", elementwise::activate),
         Kernel::Add => row("reference::add", elementwise::add),
         Kernel::Mul => row("reference::mul", elementwise::mul),

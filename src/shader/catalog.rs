@@ -45,7 +45,7 @@ pub struct KernelRow {
     pub reduces: bool,
     /// Uses `activation()`.
     pub function: bool,
-    /// Uses the register tile of `lib/direct.wgsl`, which needs subgroups of at least 8.
+    /// Hands values round by subgroup broadcasts; needs subgroups of at least 8.
     pub direct: bool,
     /// Texts of `shaders/lib` that it calls besides.
     pub libraries: &'static [&'static str],
@@ -86,6 +86,7 @@ pub enum Kernel {
     Softmax,
     AttentionValues,
     Attention,
+    AttentionDirect,
     Activate,
     Add,
     Mul,
@@ -192,6 +193,7 @@ impl Kernel {
         Kernel::Softmax,
         Kernel::AttentionValues,
         Kernel::Attention,
+        Kernel::AttentionDirect,
         Kernel::Activate,
         Kernel::Add,
         Kernel::Mul,
@@ -230,7 +232,7 @@ impl Kernel {
             Kernel::GemmDirect => {
                 row!(
                     "gemm_direct", [read("x", "array<vec4<f32>>"), Y], PRODUCT,
-                    contract: F, epilogue: true, direct: true
+                    contract: F, epilogue: true, direct: true, libraries: &[lib!("direct")]
                 )
             }
             Kernel::GemvI8 => row!(
@@ -243,7 +245,7 @@ impl Kernel {
             ),
             Kernel::GemmI8Direct => row!(
                 "gemm_i8_direct", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], PRODUCT,
-                contract: I, epilogue: true, direct: true, libraries: &[lib!("x_scale")]
+                contract: I, epilogue: true, direct: true, libraries: &[lib!("x_scale"), lib!("direct")]
             ),
             Kernel::Absmax => {
                 row!("absmax", [X, write("maxima", "array<f32>")], &["m", "cols", "x_stride"], reduces: true)
@@ -339,6 +341,18 @@ impl Kernel {
                 [X, TOKENS, read("k_cache", "array<vec4<f32>>"), read("v_cache", "array<vec4<f32>>"), Y],
                 CACHE,
                 reduces: true
+            ),
+            Kernel::AttentionDirect => row!(
+                "attention_direct",
+                [
+                    read("x", "array<vec4<f32>>"),
+                    TOKENS,
+                    read("k_cache", "array<vec4<f32>>"),
+                    read("v_cache", "array<vec4<f32>>"),
+                    write("y", "array<vec4<f32>>")
+                ],
+                CACHE,
+                direct: true, libraries: &[lib!("spread")]
             ),
             Kernel::Activate => row!("activate", [X, Y], ELEMENTWISE, function: true),
             Kernel::Add => row!("add", [X, read("z", "array<f32>"), Y], TWO),

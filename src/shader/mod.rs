@@ -156,9 +156,6 @@ pub fn link(variant: &Variant) -> String {
     if function {
         text.push_str(lib!("functions"));
     }
-    if row.direct {
-        text.push_str(lib!("direct"));
-    }
     row.libraries.iter().for_each(|library| text.push_str(library));
     text.push_str(row.source);
     text.push_str(if variant.subgroup { lib!("entry_subgroup") } else { lib!("entry") });
@@ -203,6 +200,11 @@ pub fn all_variants() -> Vec<Variant> {
             }
             Contract::None if row.function => {
                 all.extend(functions.map(|f| base.clone().constant("FUNCTION", function_code(f))));
+            }
+            Contract::None if kernel == Kernel::AttentionDirect => {
+                let tile = Tile::attention_direct();
+                let variant = Variant { subgroup: true, ..Variant::plain(kernel, tile) };
+                all.extend([8, 32, 80, 128].map(|d| variant.clone().constant("HEAD_DIM", d)));
             }
             Contract::None => all.push(base),
             Contract::Float | Contract::Integer => {

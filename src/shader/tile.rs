@@ -57,6 +57,11 @@ impl Tile {
         })
     }
 
+    /// For attention in registers, one workgroup per 8 tokens and head.
+    pub const fn attention_direct() -> Self {
+        Self { tile_m: 8, ..Self::flat(8) }
+    }
+
     /// For GEMV over `m` (1 to 8) tokens and rows of `cols` weights.
     pub fn gemv(class: DeviceClass, m: usize, cols: usize) -> Self {
         let tile_m = (m.clamp(1, 8) as u32).next_power_of_two();
