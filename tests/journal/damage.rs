@@ -73,10 +73,10 @@ fn damage_in_the_middle_is_named_and_left_alone() {
     let whole = lines(&path);
     let trial = whole.iter().position(|line| line.starts_with("{\"op_code\":4")).unwrap();
     for (bad, reason) in [
-        ("", "EOF"),
+        ("", "not a JSON object"),
         ("{\"op_code\":", "EOF"),
         ("{\"op_code\":4,\"wor{\"op_code\":6,\"worker_id\":\"x\"}", "expected `:`"),
-        ("[1,2]", "expected struct"),
+        ("[1,2]", "not a JSON object"),
         ("{\"worker_id\":\"x\"}", "missing field `op_code`"),
         ("{\"op_code\":11}", "operation 11 is unknown"),
         ("{\"op_code\":11,\"trial_id\":{}}", "operation 11 is unknown"),
@@ -89,7 +89,7 @@ fn damage_in_the_middle_is_named_and_left_alone() {
             "`x` has no distribution",
         ),
         ("{\"op_code\":4,\"study_id\":0,\"intermediate_values\":{\"x\":1}}", "step `x`"),
-        ("\0\0\0\0", "expected value"),
+        ("\0\0\0\0", "not a JSON object"),
     ] {
         let mut broken = whole.clone();
         broken[trial] = bad.to_owned();

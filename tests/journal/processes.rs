@@ -236,9 +236,14 @@ fn a_lock_is_waited_for_while_its_holder_lives() {
     waiting.join().unwrap();
     // Beyond it, a journal that changes shows that somebody lives.
     let lock = Lock::acquire(&path, GRACE).unwrap();
-    let waiting = waiter(&journal, SHORT * 2);
-    for _ in 0..20 {
-        std::fs::File::open(&path).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+    let waiting = waiter(&journal, SHORT * 6);
+    for _ in 0..25 {
+        std::fs::File::options()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(std::time::SystemTime::now())
+            .unwrap();
         std::thread::sleep(SHORT / 3);
         assert!(!waiting.is_finished() && lock.is_held());
     }

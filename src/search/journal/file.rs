@@ -57,11 +57,10 @@ impl LogFile {
     pub(super) fn read(&mut self, mut each: impl FnMut(&[u8]) -> Checked) -> Result<Found> {
         let path = self.path.clone();
         let io = |cause| Error::io("cannot read the journal", &path, cause);
-        let file = File::open(&path).map_err(io)?;
-        if file.metadata().map_err(io)?.is_dir() {
+        if self.lines == 0 && path.is_dir() {
             invalid!("{} is a folder; want the file of a journal", path.display());
         }
-        let mut reader = BufReader::with_capacity(1 << 20, file);
+        let mut reader = BufReader::with_capacity(1 << 20, File::open(&path).map_err(io)?);
         reader.seek(SeekFrom::Start(self.offset - self.last.len() as u64)).map_err(io)?;
         let mut line = vec![0; self.last.len()];
         match reader.read_exact(&mut line) {
@@ -87,8 +86,8 @@ impl LogFile {
                     return Err(self.foreign(&format!("its first line is no record: {reason}")));
                 }
                 invalid!(
-                    "line {} of {} is damaged: {reason}; the file is left as it is: restore it from a copy, or take \
-                     the line out",
+                    "line {} of {} is damaged: {reason}; the file is left as it is: restore it from a copy, or keep \
+                     the lines before that one only",
                     self.lines + 1,
                     path.display()
                 );

@@ -72,6 +72,9 @@ struct Head {
 /// # Errors
 /// What is wrong with the line, and what `apply` returns.
 pub(super) fn with_record(line: &[u8], apply: impl FnOnce(Record<'_>) -> Checked) -> Checked {
+    if line.trim_ascii_start().first() != Some(&b'{') {
+        return Err("it is not a JSON object".to_owned()); // a list would do for a structure
+    }
     let strict;
     let mut line = line;
     let record = match serde_json::from_slice(line) {
@@ -104,7 +107,10 @@ pub(super) fn unknown(op_code: i64) -> String {
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-    format!("{what} (column {})", error.column())
+    match error.column() {
+        0 => what.to_owned(), // at the end
+        column => format!("{what} (column {column})"),
+    }
 }
 
 /// Parses JSON that Python may have written.
