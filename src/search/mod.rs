@@ -7,8 +7,9 @@ pub mod journal;
 mod objective;
 mod packing;
 mod problem;
-mod space;
 pub mod sampler;
+mod space;
+mod study;
 mod trial;
 
 pub use costs::Costs;
@@ -18,7 +19,8 @@ pub use evaluator::{
 pub use objective::{Metric, Objective, Quality, Size};
 pub use packing::{Packer, Variant, VariantFacts};
 pub use problem::Problem;
-pub use space::{Dimension, FAMILIES, Space, SpaceText};
+pub use space::{Dimension, FAMILIES, Space, SpaceText, split_list};
+pub use study::{RunOptions, RunTimes, SETTINGS, Study, best, complete, front, settings};
 pub use trial::{Measurement, Point, Trial, TrialState};
 
 /// Identifies bytes: their hash (BLAKE3) in hexadecimal digits.

@@ -238,6 +238,11 @@ fn split(text: &str, separator: char) -> Vec<&str> {
     pieces.into_iter().map(str::trim).collect()
 }
 
+/// The entries of a list, separated by commas outside parentheses and brackets.
+pub fn split_list(text: &str) -> Vec<&str> {
+    split(text, ',')
+}
+
 /// The specs a list stands for.
 fn expand(list: &str, activations: &[String], left_out: &mut Vec<String>) -> Result<Vec<(Spec, bool)>> {
     let mut found: Vec<(Spec, bool)> = Vec::new();
