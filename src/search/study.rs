@@ -310,3 +310,7 @@ pub fn best<'t>(problem: &Problem, trials: &'t [Trial]) -> Option<&'t Trial> {
     let distance = |i: usize| objectives.iter().map(|values| values[i] * values[i]).sum::<f64>();
     (0..front.len()).min_by(|&a, &b| distance(a).total_cmp(&distance(b))).map(|i| front[i])
 }
+
+#[cfg(test)]
+#[path = "study_tests.rs"]
+mod tests;
