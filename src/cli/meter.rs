@@ -123,6 +123,37 @@ impl<'a> Meter<'a> {
         }
     }
 
+    /// The same weights on other windows.
+    pub(crate) fn on(self, model: &'a Model, windows: &[Window], in_flight: usize) -> Result<Self> {
+        Ok(match self {
+            Self::Device(device) => Self::Device(Box::new(device.on(model, windows, in_flight)?)),
+            Self::Reference(reference) => Self::Reference(Box::new(reference.on(windows)?)),
+        })
+    }
+
+    /// Seconds of a pass of `tokens` tokens as a whole and as the sum of its steps; `None` on the reference.
+    pub(crate) fn latency(&mut self, assignment: &Assignment, tokens: usize) -> Result<Option<(f64, f64)>> {
+        match self {
+            Self::Device(device) => Ok(Some(device.latency(assignment, tokens)?)),
+            Self::Reference(_) => Ok(None),
+        }
+    }
+
+    /// Seconds of every weight in such a pass, and of all other steps.
+    pub(crate) fn layer_times(
+        &mut self,
+        assignment: &Assignment,
+        tokens: usize,
+    ) -> Result<Option<(Vec<f64>, f64)>> {
+        match self {
+            Self::Device(device) => {
+                let time = device.layer_times(assignment, tokens)?;
+                Ok(Some((time.weights, time.rest)))
+            }
+            Self::Reference(_) => Ok(None),
+        }
+    }
+
     /// Has the device ready for `assignments`.
     pub(crate) fn warm_up(&mut self, assignments: &[Assignment]) -> Result<()> {
         match self {

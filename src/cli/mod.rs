@@ -12,6 +12,7 @@ mod generate;
 mod inspect;
 mod meter;
 mod quantize;
+mod search;
 mod sweep;
 mod unfit;
 mod verify;
@@ -49,6 +50,7 @@ enum Verb {
     Generate(generate::Args),
     Eval(eval::Args),
     Evaluate(evaluate::Args),
+    Search(Box<search::Args>),
     Sweep(sweep::Args),
     Quantize(quantize::Args),
     Dequantize(dequantize::Args),
@@ -66,6 +68,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Generate(args) => generate::run(&args),
         Verb::Eval(args) => eval::run(&args),
         Verb::Evaluate(args) => evaluate::run(&args),
+        Verb::Search(args) => search::run(&args),
         Verb::Sweep(args) => sweep::run(&args),
         Verb::Quantize(args) => quantize::run(&args),
         Verb::Dequantize(args) => dequantize::run(&args),

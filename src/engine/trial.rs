@@ -168,6 +168,16 @@ impl Trials {
         &self.resident
     }
 
+    /// The weights, to go on with on another text.
+    pub fn into_resident(self) -> Resident {
+        self.resident
+    }
+
+    /// Whether steps are fused.
+    pub fn is_fused(&self) -> bool {
+        self.options.fused
+    }
+
     /// What has been done so far.
     pub fn counters(&self) -> TrialCounters {
         self.counters

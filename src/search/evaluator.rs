@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Costs, Measurement, Packer};
-use crate::engine::{Prediction, Resident, Tally, TrialOptions, Trials};
+use crate::engine::{PassTime, Prediction, Resident, Tally, TrialOptions, Trials};
 use crate::error::{Error, Result, invalid};
 use crate::eval::{Batching, batches, evaluate};
 use crate::format::{Format, Spec};
@@ -123,6 +123,18 @@ impl<'a> DeviceEvaluator<'a> {
         windows: &[Window],
         options: DeviceOptions,
     ) -> Result<Self> {
+        Self::with(Resident::new(gpu, options.memory), model, packer, costs, windows, options)
+    }
+
+    fn with(
+        resident: Resident,
+        model: &Model,
+        packer: &'a Packer<'a>,
+        costs: Costs,
+        windows: &[Window],
+        options: DeviceOptions,
+    ) -> Result<Self> {
+        let gpu = resident.gpu();
         let longest = windows.iter().map(|window| window.inputs.len()).max().unwrap_or(1);
         let mut batching = Batching::new(longest, model.graph().vocabulary, gpu.max_binding());
         batching.sequences = batching.sequences.min(windows.len().max(1));
@@ -138,7 +150,6 @@ impl<'a> DeviceEvaluator<'a> {
             in_flight: options.in_flight.max(1),
         };
         let graph = Arc::new(model.graph().clone());
-        let resident = Resident::new(gpu, options.memory);
         let mut trials = Trials::new(resident, graph, packer, &groups, trial_options)?;
         let f32 = baseline(model);
         let linear = |id: WeightId| model.graph().weights[id].role == Role::Linear;
@@ -196,8 +207,23 @@ impl<'a> DeviceEvaluator<'a> {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn layer_times(&mut self, assignment: &Assignment, tokens: usize) -> Result<Vec<f64>> {
-        Ok(self.trials.time_steps(self.packer, assignment, tokens)?.weights)
+    pub fn layer_times(&mut self, assignment: &Assignment, tokens: usize) -> Result<PassTime> {
+        self.trials.time_steps(self.packer, assignment, tokens)
+    }
+
+    /// The same weights on other windows: nothing is uploaded again but the f32 model.
+    ///
+    /// # Errors
+    /// As [`DeviceEvaluator::new`].
+    pub fn on(self, model: &Model, windows: &[Window], in_flight: usize) -> Result<Self> {
+        let options = DeviceOptions {
+            memory: None,
+            in_flight,
+            fused: self.trials.is_fused(),
+            latency_tokens: self.latency_tokens,
+        };
+        let (packer, costs) = (self.packer, self.costs);
+        Self::with(self.trials.into_resident(), model, packer, costs, windows, options)
     }
 
     /// What assignments cost.
@@ -306,6 +332,14 @@ impl<'a> ReferenceEvaluator<'a> {
     /// Loss of the f32 model, nats per token.
     pub fn baseline_loss(&self) -> f64 {
         self.baseline_loss
+    }
+
+    /// The same model on other windows.
+    ///
+    /// # Errors
+    /// As [`ReferenceEvaluator::new`].
+    pub fn on(self, windows: &[Window]) -> Result<Self> {
+        Self::new(self.model, self.packer, self.costs, windows)
     }
 
     fn measure(&mut self, assignment: &Assignment) -> Result<Outcome> {

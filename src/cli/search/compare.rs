@@ -1,0 +1,259 @@
+//! `anybit search compare`: one search, repeated over samplers or families of formats and over seeds.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anybit::model::atomic;
+use anybit::search::sampler::SamplerSpec;
+use anybit::search::{
+    FAMILIES, Problem, RunOptions, Space, Study, Trial, complete, report, settings, split_list,
+};
+use anyhow::{Context as _, Result, bail};
+
+use super::super::columns::aligned;
+use super::super::common;
+use super::args::{ProblemArgs, RunArgs, Settings};
+use super::setup::Setup;
+use super::{ProgressLine, make_folder, outputs};
+
+/// Repeat a search over samplers or families of formats, several seeds each, and plot medians with bands
+#[derive(clap::Args)]
+#[command(
+    after_help = "All studies go to OUT/journal.log, named LABEL/SEED; --resume goes on with them. OUT/compare.html \
+has the best value against trials, median and quartiles over seeds; the table tells the lowest divergence each \
+contestant reached within the bytes of every uniform assignment.
+
+Examples:
+  anybit search compare --samplers auto,tpe,random --seeds 5 --out comparison
+  anybit search compare --families integer,minifloat,block,binary,log --sampler random --objective loss
+  anybit search compare --families 'int=int2..8(group=32)' --families 'mx=mxint4|6|8' --seeds 3"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    problem: ProblemArgs,
+    /// Samplers to compare, separated by commas
+    #[arg(long, value_name = "LIST", default_value = "auto,tpe,random")]
+    samplers: String,
+    /// Families of formats to compare in place of samplers: names, separated by commas, or LABEL=LIST; repeatable
+    #[arg(long, value_name = "LIST", conflicts_with_all = ["samplers", "space"])]
+    families: Vec<String>,
+    /// The sampler of a comparison of families
+    #[arg(long, value_name = "SAMPLER", default_value = "auto", requires = "families")]
+    sampler: SamplerSpec,
+    /// Seeds 0 to N - 1
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = common::positive)]
+    seeds: usize,
+    /// Trials of each study [default: 200]
+    #[arg(long, value_name = "N", value_parser = common::positive)]
+    trials: Option<usize>,
+    /// Trials proposed together [default: 8; 1 for tpe]
+    #[arg(long, value_name = "N", value_parser = common::positive)]
+    batch: Option<usize>,
+    /// Folder for the journal and the plots
+    #[arg(long, value_name = "FOLDER", default_value = "comparison")]
+    out: PathBuf,
+    /// Go on with the studies in OUT
+    #[arg(long)]
+    resume: bool,
+    /// Draw the comparison as SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+/// One line of the plot.
+struct Contestant {
+    label: String,
+    sampler: SamplerSpec,
+    problem: ProblemArgs,
+}
+
+/// What a contestant did.
+struct Group {
+    label: String,
+    studies: Vec<Vec<Trial>>,
+    problem: Problem,
+    space: Space,
+    seconds: f64,
+}
+
+pub(crate) fn run(args: &Args) -> Result<bool> {
+    let contestants = contestants(args)?;
+    let journal = args.out.join("journal.log");
+    if !args.resume && journal.exists() {
+        bail!(
+            "{} has studies already; go on with them by --resume, or give another --out",
+            args.out.display()
+        );
+    }
+    make_folder(&args.out)?;
+    let mut groups: Vec<Group> = Vec::new();
+    for contestant in &contestants {
+        groups.push(contest(args, contestant, &journal, groups.is_empty())?);
+    }
+    let table = at_uniform_bytes(&groups);
+    let series = series(&groups);
+    let title = format!("{} seeds, {} trials each", args.seeds, args.trials.unwrap_or(200));
+    atomic::write(&args.out.join("compare.html"), report::html_compare(&title, &series).as_bytes())?;
+    if let Some(path) = &args.svg {
+        atomic::write(path, report::svg_compare(&title, &series).as_bytes())?;
+    }
+    common::print(&report::table_compare(&series))?;
+    if !table.is_empty() {
+        common::print(&format!("\n{table}"))?;
+    }
+    common::note("written", &args.out.join("compare.html").display().to_string());
+    Ok(true)
+}
+
+fn contestants(args: &Args) -> Result<Vec<Contestant>> {
+    let mut contestants = Vec::new();
+    if args.families.is_empty() {
+        for text in split_list(&args.samplers) {
+            let sampler: SamplerSpec = text.parse()?;
+            contestants.push(Contestant {
+                label: sampler.to_string(),
+                sampler,
+                problem: args.problem.clone(),
+            });
+        }
+    }
+    for text in &args.families {
+        let is_named = text.split_once('=').is_some_and(|(label, _)| !label.contains(['(', ',']));
+        let families: Vec<(String, String)> = match text.split_once('=').filter(|_| is_named) {
+            Some((label, list)) => vec![(label.trim().to_owned(), list.to_owned())],
+            None => split_list(text).into_iter().map(|name| (name.to_owned(), name.to_owned())).collect(),
+        };
+        for (label, list) in families {
+            if label == list && !FAMILIES.iter().any(|(name, _)| *name == label) {
+                let names: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
+                bail!("no family `{label}`; there are {}, or write LABEL=LIST", names.join(", "));
+            }
+            let problem = ProblemArgs { space: vec![list], ..args.problem.clone() };
+            contestants.push(Contestant { label, sampler: args.sampler.clone(), problem });
+        }
+    }
+    for (i, contestant) in contestants.iter().enumerate() {
+        if contestants[..i].iter().any(|other| other.label == contestant.label) {
+            bail!("`{}` is named twice", contestant.label);
+        }
+    }
+    if contestants.is_empty() {
+        bail!("nothing to compare; name samplers or families");
+    }
+    Ok(contestants)
+}
+
+fn contest(args: &Args, contestant: &Contestant, journal: &std::path::Path, is_first: bool) -> Result<Group> {
+    let run = RunArgs { trials: args.trials, seed: None, batch: args.batch };
+    let mut plan = Settings::new(&contestant.problem, &contestant.sampler, &run);
+    let setup = Setup::new(&contestant.problem, &mut plan)?;
+    if is_first {
+        setup.announce(&plan);
+        eprintln!();
+    }
+    let packer = contestant.problem.meter.packer(&setup.model)?;
+    let costs = setup.pack(&packer)?;
+    let problem = setup.problem(&plan, &costs)?;
+    let mut meter = setup.meter(&packer, costs, &contestant.problem, &plan)?;
+    let start = Instant::now();
+    let mut studies = Vec::new();
+    for seed in 0..args.seeds as u64 {
+        let problem = Problem { seed, ..problem.clone() };
+        let plan = Settings { seed, ..plan.clone() };
+        let name = format!("{}/{seed}", contestant.label);
+        let known = journal.exists().then(|| settings(journal, Some(&name)).ok()).flatten();
+        let mut study = match known {
+            Some((_, map)) => {
+                let mut map = map;
+                map.insert("trials".to_owned(), plan.trials.into());
+                if map != plan.map() {
+                    bail!(
+                        "study `{name}` in {} was begun with other settings; give another --out",
+                        journal.display()
+                    );
+                }
+                Study::open(journal, &name, &setup.space, &problem)?
+            }
+            None => Study::create(journal, &name, &setup.space, &problem, plan.map())?,
+        };
+        let options = RunOptions { trials: plan.trials, batch: plan.batch, in_flight: plan.batch };
+        let line = ProgressLine::new(plan.trials, &problem);
+        let done = study.run(&mut meter, &*contestant.sampler.build()?, options, &mut |trials, times| {
+            line.show(trials, times)
+        });
+        line.clear();
+        done.with_context(|| {
+            format!(
+                "the comparison stopped in study `{name}`; go on with --resume --out {}",
+                args.out.display()
+            )
+        })?;
+        let trials = study.trials();
+        outputs::say_study(&name, &problem, &trials);
+        studies.push(trials);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let (space, label) = (setup.space.clone(), contestant.label.clone());
+    Ok(Group { label, studies, problem, space, seconds })
+}
+
+fn series(groups: &[Group]) -> Vec<report::Group> {
+    let of = |group: &Group| report::Group {
+        label: group.label.clone(),
+        objectives: group.problem.objective.names(),
+        studies: group
+            .studies
+            .iter()
+            .map(|trials| {
+                // A trial that failed or is over the budget takes its place on the axis and no value.
+                let counted: Vec<usize> = complete(&group.problem, trials).iter().map(|t| t.number).collect();
+                let values =
+                    |t: &Trial| if counted.contains(&t.number) { t.values.clone() } else { Vec::new() };
+                trials.iter().map(values).collect()
+            })
+            .collect(),
+        seconds: group.seconds,
+    };
+    groups.iter().map(of).collect()
+}
+
+/// The lowest divergence of each contestant within the bytes of every uniform assignment: median, least and largest over
+/// seeds.
+fn at_uniform_bytes(groups: &[Group]) -> String {
+    let Some(first) =
+        groups.first().filter(|first| groups.iter().all(|g| g.space.dimensions == first.space.dimensions))
+    else {
+        return String::new();
+    };
+    let mut uniform: Vec<(String, u64, f64)> = Vec::new();
+    for (spec, point) in first.space.uniform() {
+        let trials = groups.iter().flat_map(|group| group.studies.iter().flatten());
+        let measured =
+            trials.filter(|trial| trial.point == point).find_map(|trial| trial.measurement.as_ref());
+        uniform.extend(measured.map(|m| (spec, m.bytes, m.kl)));
+    }
+    if uniform.is_empty() {
+        return String::new();
+    }
+    uniform.sort_by_key(|(_, bytes, _)| *bytes);
+    let mut rows = vec![vec!["at the bytes of".to_owned(), "bytes".to_owned(), "its KL".to_owned()]];
+    rows[0].extend(groups.iter().map(|group| group.label.clone()));
+    for (spec, bytes, kl) in uniform {
+        let mut row = vec![spec, bytes.to_string(), format!("{kl:.6}")];
+        for group in groups {
+            let best = |trials: &Vec<Trial>| {
+                let within =
+                    trials.iter().filter_map(|trial| trial.measurement.as_ref()).filter(|m| m.bytes <= bytes);
+                within.map(|m| m.kl).fold(f64::INFINITY, f64::min)
+            };
+            let mut kls: Vec<f64> = group.studies.iter().map(best).collect();
+            kls.sort_by(f64::total_cmp);
+            let show = |kl: f64| if kl.is_finite() { format!("{kl:.6}") } else { "none".to_owned() };
+            let (least, median, most) = (kls[0], kls[kls.len() / 2], kls[kls.len() - 1]);
+            row.push(format!("{} [{}, {}]", show(median), show(least), show(most)));
+        }
+        rows.push(row);
+    }
+    let note = "lowest KL to f32 within those bytes, nats per token: median [least, largest] over seeds";
+    format!("{}{note}\n", aligned(&rows, &[0]))
+}
