@@ -2,6 +2,7 @@
 //!
 //! Optuna is a Python package; `./test.sh` installs it into `target/python`.
 
+mod children;
 mod damage;
 mod optuna;
 mod processes;

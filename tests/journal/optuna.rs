@@ -8,6 +8,7 @@ use anybit::search::journal::{Direction, WORKER};
 fn optuna_reads_what_anybit_writes() {
     let (_folder, path) = folder();
     let study_attrs = attrs(json!({ "space": { "layers": [1, 2.5, null] }, "name": "é\u{1f600} \"" }));
+    let start = std::time::SystemTime::now();
     let mut journal = Journal::create(&path, "first", 2, &study_attrs).unwrap();
     let mut axes = axes(3);
     axes[1].choices = vec!["int4(group=32)".into(), "odd \" \\ \n é".into()];
@@ -49,6 +50,10 @@ fn optuna_reads_what_anybit_writes() {
     for (trial, wanted) in study.trials.iter().zip(&trials) {
         let point: Vec<_> = trial.params.iter().map(|param| param.index().unwrap()).collect();
         assert_eq!(point, wanted.point);
+        let (began, ended) = (trial.datetime_start.unwrap(), trial.datetime_complete);
+        // In the file are whole microseconds.
+        assert!(began + std::time::Duration::from_micros(1) > start && began <= std::time::SystemTime::now());
+        assert!(ended.is_none_or(|ended| ended >= began) && ended.is_some() == trial.is_finished());
         assert_eq!(trial.system_attrs[WORKER], json!(journal.worker()));
         assert_eq!(trial.param("layer 1").unwrap().value(), json!(axes[1].choices[point[1]]));
     }

@@ -1,135 +1,12 @@
 //! Several processes on one journal, and what they leave when they are killed.
 
+use super::children::{Process, SHORT, append, command, numbers};
 use super::*;
 use anybit::search::TrialState;
 use anybit::search::journal::{GRACE, Lock, WORKER};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
-use std::process::Child;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
-
-/// Says to a copy of this program what it is to do: `TASK ARGUMENT…`, separated by newlines.
-const TASK: &str = "ANYBIT_JOURNAL_TEST_TASK";
-const SHORT: Duration = Duration::from_millis(300);
-
-/// What the other processes of these tests do; without a task, as in a run of all tests, nothing.
-#[test]
-fn child() {
-    let Ok(task) = std::env::var(TASK) else { return };
-    let task: Vec<&str> = task.split('\n').collect();
-    let path = Path::new(task[1]);
-    let wait = || std::thread::sleep(Duration::from_secs(600));
-    match task[0] {
-        "hold lock" => {
-            let _lock = Lock::acquire(path, GRACE).unwrap();
-            println!("ready");
-            wait();
-        }
-        "hold trials" => {
-            let mut journal = Journal::open(path, None).unwrap();
-            let axes = axes(2);
-            journal.begin(&axes, &new_trials(&axes, 20)).unwrap();
-            println!("ready");
-            wait();
-        }
-        "append" => {
-            let mut journal = Journal::open(path, None).unwrap();
-            println!("ready");
-            let numbers = append(&mut journal, task[2].parse().unwrap(), task[3]);
-            println!("{numbers:?}");
-        }
-        "append forever" => {
-            let mut journal = Journal::open(path, None).unwrap();
-            journal.set_grace(SHORT);
-            let axes = axes(30);
-            println!("ready");
-            loop {
-                let numbers = journal.begin(&axes, &new_trials(&axes, 3)).unwrap();
-                journal.finish(&[complete(numbers[0], &[1.0]), complete(numbers[2], &[2.0])]).unwrap();
-            }
-        }
-        "fill the disk" => {
-            let mut journal = Journal::open(path, None).unwrap();
-            let axes = axes(30);
-            let length = || path.metadata().unwrap().len();
-            println!("ready");
-            loop {
-                let before = (length(), journal.study().trials.len());
-                if let Err(error) = journal.begin(&axes, &new_trials(&axes, 2)) {
-                    assert_eq!((length(), journal.study().trials.len()), before);
-                    println!("{error}");
-                    return;
-                }
-            }
-        }
-        other => panic!("unknown task {other}"),
-    }
-}
-
-/// Adds finished trials one by one, and returns their numbers.
-fn append(journal: &mut Journal, count: usize, who: &str) -> Vec<usize> {
-    let axes = axes(1);
-    let user_attrs = attrs(json!({ "who": who }));
-    let add = |i| {
-        let trial = NewTrial { point: vec![i % 3], user_attrs: user_attrs.clone(), ..NewTrial::default() };
-        let number = journal.begin(&axes, &[trial]).unwrap()[0];
-        journal.finish(&[complete(number, &[i as f64])]).unwrap();
-        number
-    };
-    (0..count).map(add).collect()
-}
-
-/// A process that said `ready`; killed with SIGKILL, or what other systems have for it, when it is dropped.
-struct Process {
-    child: Child,
-    output: std::io::Lines<BufReader<std::process::ChildStdout>>,
-}
-
-impl Process {
-    fn start(command: &mut Command, ready: &str) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-        // A test of this program that prints nothing else begins its line with its name.
-        assert!(output.any(|line| line.unwrap().ends_with(ready)), "{command:?} did not begin");
-        Self { child, output }
-    }
-
-    fn task(task: &str, path: &Path, arguments: &[&str]) -> Self {
-        Self::start(&mut command(task, path, arguments), "ready")
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Waits for the end, and returns the other lines it printed.
-    fn finish(mut self) -> Vec<String> {
-        let lines = self.output.by_ref().map(Result::unwrap).collect();
-        assert!(self.child.wait().unwrap().success());
-        lines
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(task: &str, path: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "processes::child", "--nocapture", "--test-threads=1"]);
-    command.env(TASK, [&[task, path.to_str().unwrap()], arguments].concat().join("\n"));
-    command
-}
-
-/// The list of numbers among the lines of a process.
-fn numbers(lines: &[String]) -> Vec<usize> {
-    let line = lines.iter().find(|line| line.starts_with('[')).expect("a list of numbers");
-    serde_json::from_str(line).unwrap()
-}
 
 #[test]
 fn processes_of_two_languages_share_a_study() {
@@ -286,24 +163,21 @@ fn orphans_are_claimed_once_and_only_from_the_dead() {
     assert_eq!(live.orphans().unwrap(), NONE, "one's own are no orphans");
     holder.kill();
 
-    let claimers: Vec<_> = (0..4).map(|_| Journal::open(&path, None).unwrap()).collect();
-    let claimers = claimers.into_iter().map(|mut journal| {
-        std::thread::spawn(move || {
-            let claimed = journal.orphans().unwrap();
-            (journal, claimed)
-        })
-    });
-    let claimers: Vec<_> = claimers.collect::<Vec<_>>().into_iter().map(|c| c.join().unwrap()).collect();
-    let claimed: Vec<usize> = claimers.iter().flat_map(|(_, claimed)| claimed.clone()).collect();
-    let distinct: BTreeSet<_> = claimed.iter().copied().collect();
-    live.sync().unwrap();
-    let orphans = running(&live).into_iter().filter(|number| !mine.contains(number)).collect();
-    assert_eq!((claimed.len(), distinct), (20, orphans), "each of them once");
-    for (journal, claimed) in &claimers {
-        assert!(claimed.iter().all(|&n| live.study().trials[n].system_attrs[WORKER] == journal.worker()));
+    // Whoever closes the journal leaves orphans as well, for the next round.
+    let mut claimers = Vec::new();
+    for _ in 0..8 {
+        claimers.clear();
+        claimers = claim_together(&path, 4);
+        let claimed: Vec<usize> = claimers.iter().flat_map(|(_, claimed)| claimed.clone()).collect();
+        let distinct: BTreeSet<_> = claimed.iter().copied().collect();
+        live.sync().unwrap();
+        let orphans = running(&live).into_iter().filter(|number| !mine.contains(number)).collect();
+        assert_eq!((claimed.len(), distinct), (20, orphans), "each of them once");
+        for (journal, claimed) in &claimers {
+            let worker = |&number: &usize| &live.study().trials[number].system_attrs[WORKER];
+            assert!(claimed.iter().all(|number| worker(number) == journal.worker()));
+        }
     }
-
-    // Whoever closes the journal leaves orphans as well; the files of all that are gone are gone.
     assert_eq!(live.orphans().unwrap(), NONE);
     drop(claimers);
     assert_eq!(live.orphans().unwrap().len(), 20);
@@ -314,6 +188,21 @@ fn orphans_are_claimed_once_and_only_from_the_dead() {
     let numbers = running(&live);
     live.finish(&numbers.iter().map(|&number| complete(number, &[1.0])).collect::<Vec<_>>()).unwrap();
     assert_as_optuna(&live);
+}
+
+/// Lets several workers claim orphans at the same time; each with what it got.
+fn claim_together(path: &Path, count: usize) -> Vec<(Journal, Vec<usize>)> {
+    let start = Arc::new(Barrier::new(count));
+    let claim = |_| {
+        let (start, mut journal) = (start.clone(), Journal::open(path, None).unwrap());
+        std::thread::spawn(move || {
+            start.wait();
+            let claimed = journal.orphans().unwrap();
+            (journal, claimed)
+        })
+    };
+    let threads: Vec<_> = (0..count).map(claim).collect();
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
 }
 
 #[test]
