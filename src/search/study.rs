@@ -82,9 +82,9 @@ impl<'a> Study<'a> {
         settings: Map<String, Value>,
     ) -> Result<Self> {
         let mut attrs = Map::new();
-        attrs.insert("objectives".to_owned(), json!(problem.objective.names()));
         attrs.insert(SETTINGS.to_owned(), Value::Object(settings));
-        let journal = Journal::create(path, name, problem.objective.count(), &attrs)?;
+        let mut journal = Journal::create(path, name, problem.objective.count(), &attrs)?;
+        journal.set_metric_names(&problem.objective.names())?;
         Ok(Self { journal, axes: axes(space), space, problem })
     }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anybit::graph::Assignment;
 use anybit::model::atomic;
-use anybit::search::report::{self, CostFacts, Effort, Final, Searched, Summary, Times, Uniform};
+use anybit::search::report::cost::Facts;
+use anybit::search::report::{self, Effort, Final, Searched, Summary, Times, Uniform};
 use anybit::search::{Evaluator, Problem, RunTimes, Trial, TrialState, Usage, best, front};
 use anyhow::Result;
 use serde_json::{Value, json};

@@ -38,6 +38,9 @@ use workers::Worker;
 /// The system attribute of a trial that names the worker evaluating it.
 pub const WORKER: &str = "anybit:worker";
 
+/// The system attribute of a study under which Optuna keeps the names of objectives.
+const METRIC_NAMES: &str = "study:metric_names";
+
 /// One study of a journal, for reading and writing.
 #[derive(Debug)]
 pub struct Journal {
@@ -228,6 +231,17 @@ impl Journal {
         self.append(|journal, batch| {
             let fields = json!({ "study_id": journal.study, "user_attr": { key: value } });
             batch.push(op::SET_STUDY_USER_ATTR, &fields)
+        })
+    }
+
+    /// Names the objectives, where Optuna and its dashboard look for that.
+    ///
+    /// # Errors
+    /// As [`Journal::repair`].
+    pub fn set_metric_names(&mut self, names: &[String]) -> Result<()> {
+        self.append(|journal, batch| {
+            let fields = json!({ "study_id": journal.study, "system_attr": { METRIC_NAMES: names } });
+            batch.push(op::SET_STUDY_SYSTEM_ATTR, &fields)
         })
     }
 
