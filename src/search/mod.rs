@@ -5,6 +5,7 @@ mod evaluator;
 mod objective;
 mod packing;
 mod problem;
+pub mod report;
 mod space;
 mod trial;
 
