@@ -7,6 +7,7 @@ pub mod journal;
 mod objective;
 mod packing;
 mod problem;
+pub mod report;
 pub mod sampler;
 mod space;
 mod study;

@@ -73,6 +73,7 @@ struct Group {
     studies: Vec<Vec<Trial>>,
     problem: Problem,
     space: Space,
+    adapter: String,
     seconds: f64,
 }
 
@@ -90,14 +91,13 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     for contestant in &contestants {
         groups.push(contest(args, contestant, &journal, groups.is_empty())?);
     }
-    let table = at_uniform_bytes(&groups);
-    let series = series(&groups);
-    let title = format!("{} seeds, {} trials each", args.seeds, args.trials.unwrap_or(200));
-    atomic::write(&args.out.join("compare.html"), report::html_compare(&title, &series).as_bytes())?;
+    let comparison = comparison(args, &groups);
+    atomic::write(&args.out.join("compare.html"), report::html_compare(&comparison).as_bytes())?;
     if let Some(path) = &args.svg {
-        atomic::write(path, report::svg_compare(&title, &series).as_bytes())?;
+        atomic::write(path, report::compare_svg(&comparison).as_bytes())?;
     }
-    common::print(&report::table_compare(&series))?;
+    common::print(&last_values(&comparison, &groups))?;
+    let table = at_uniform_bytes(&groups);
     if !table.is_empty() {
         common::print(&format!("\n{table}"))?;
     }
@@ -194,27 +194,112 @@ fn contest(args: &Args, contestant: &Contestant, journal: &std::path::Path, is_f
     }
     let seconds = start.elapsed().as_secs_f64();
     let (space, label) = (setup.space.clone(), contestant.label.clone());
-    Ok(Group { label, studies, problem, space, seconds })
+    let adapter = common::device_line(setup.gpu.as_deref());
+    Ok(Group { label, studies, problem, space, adapter, seconds })
 }
 
-fn series(groups: &[Group]) -> Vec<report::Group> {
+/// What is plotted: the objective, or the share of the objectives' box that no trial dominates yet.
+fn comparison(args: &Args, groups: &[Group]) -> report::Comparison {
+    let objectives = groups.first().map(|group| group.problem.objective.names()).unwrap_or_default();
+    let all: Vec<Vec<f64>> = groups
+        .iter()
+        .flat_map(|group| group.studies.iter().flat_map(|trials| complete(&group.problem, trials)))
+        .map(|trial| trial.values.clone())
+        .collect();
+    let scales: Vec<Scale> = (0..objectives.len()).map(|n| Scale::new(all.iter().map(|v| v[n]))).collect();
+    let study = |group: &Group, trials: &Vec<Trial>| {
+        let counted = complete(&group.problem, trials);
+        let mut values = vec![f64::INFINITY; trials.len()];
+        let mut points: Vec<Vec<f64>> = Vec::new();
+        for trial in &counted {
+            values[trial.number] = match scales.len() {
+                1 => trial.values[0],
+                _ => {
+                    points.push(trial.values.iter().zip(&scales).map(|(v, scale)| scale.place(*v)).collect());
+                    let worst = vec![BEYOND; scales.len()];
+                    1.0 - report::hypervolume(&points, &worst) / BEYOND.powi(scales.len() as i32)
+                }
+            };
+        }
+        let quality = group.problem.objective.quality();
+        let measured = counted.iter().filter_map(|trial| trial.measurement.as_ref());
+        let mut front: Vec<(f64, f64)> = measured.map(|m| (m.bytes as f64, quality.value(m))).collect();
+        front.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        let mut least = f64::INFINITY;
+        front.retain(|(_, value)| {
+            let better = *value < least;
+            least = least.min(*value);
+            better
+        });
+        report::Study { best: report::best_so_far(&values), front }
+    };
     let of = |group: &Group| report::Group {
         label: group.label.clone(),
-        objectives: group.problem.objective.names(),
-        studies: group
-            .studies
-            .iter()
-            .map(|trials| {
-                // A trial that failed or is over the budget takes its place on the axis and no value.
-                let counted: Vec<usize> = complete(&group.problem, trials).iter().map(|t| t.number).collect();
-                let values =
-                    |t: &Trial| if counted.contains(&t.number) { t.values.clone() } else { Vec::new() };
-                trials.iter().map(values).collect()
-            })
-            .collect(),
-        seconds: group.seconds,
+        studies: group.studies.iter().map(|trials| study(group, trials)).collect(),
     };
-    groups.iter().map(of).collect()
+    let quantity = match &objectives[..] {
+        [one] => one.clone(),
+        several => format!("share of {} not dominated", several.join(" x ")),
+    };
+    let trials = groups.first().map_or(0, |group| group.problem.trials);
+    report::Comparison {
+        title: format!("{} seeds, {trials} trials each", args.seeds),
+        facts: vec![
+            ("objective".to_owned(), objectives.join(", ")),
+            ("adapter".to_owned(), groups.first().map(|group| group.adapter.clone()).unwrap_or_default()),
+        ],
+        command: std::env::args().map(|arg| shell_quoted(&arg)).collect::<Vec<_>>().join(" "),
+        quantity,
+        groups: groups.iter().map(of).collect(),
+    }
+}
+
+/// How far beyond the worst value the box of the hypervolume reaches.
+const BEYOND: f64 = 1.1;
+
+/// Values to 0 … 1; by their logarithm where they span more than two decades.
+struct Scale {
+    log: bool,
+    low: f64,
+    high: f64,
+}
+
+impl Scale {
+    fn new(values: impl Iterator<Item = f64>) -> Self {
+        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        let log = low > 0.0 && high > 100.0 * low;
+        if log { Self { log, low: low.ln(), high: high.ln() } } else { Self { log, low, high } }
+    }
+
+    fn place(&self, value: f64) -> f64 {
+        let value = if self.log { value.ln() } else { value };
+        if self.high > self.low { (value - self.low) / (self.high - self.low) } else { 0.0 }
+    }
+}
+
+fn shell_quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:".contains(c);
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// Median and quartiles at the end.
+fn last_values(comparison: &report::Comparison, groups: &[Group]) -> String {
+    let head = ["", "median", "25 %", "75 %", "trials", "seconds a study"].map(str::to_owned).to_vec();
+    let mut rows = vec![head];
+    for (group, of) in comparison.groups.iter().zip(groups) {
+        let last: Vec<f64> = group.studies.iter().filter_map(|study| study.best.last().copied()).collect();
+        let quantile = |q| super::short(report::quantile(&last, q));
+        let trials: usize = of.studies.iter().map(Vec::len).sum();
+        rows.push(vec![
+            group.label.clone(),
+            quantile(0.5),
+            quantile(0.25),
+            quantile(0.75),
+            (trials / of.studies.len().max(1)).to_string(),
+            format!("{:.1}", of.seconds / of.studies.len().max(1) as f64),
+        ]);
+    }
+    format!("best {} at the end, over seeds:\n{}", comparison.quantity, aligned(&rows, &[0]))
 }
 
 /// The lowest divergence of each contestant within the bytes of every uniform assignment: median, least and largest over

@@ -149,7 +149,6 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         begin,
         out: &args.out,
         finals: args.finals,
-        arguments: &problem_args,
     };
     outputs::write(&context, meter, args.json)?;
     Ok(true)

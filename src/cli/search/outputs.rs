@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::super::meter::Meter;
 use super::super::{common, evaluate};
-use super::args::{ProblemArgs, Settings};
+use super::args::Settings;
 use super::setup::Setup;
 use super::{make_folder, seconds};
 
@@ -30,7 +30,6 @@ pub(crate) struct Context<'a> {
     pub(crate) begin: Instant,
     pub(crate) out: &'a Path,
     pub(crate) finals: usize,
-    pub(crate) arguments: &'a ProblemArgs,
 }
 
 /// Measures the front again and writes everything to the folder of the study.
