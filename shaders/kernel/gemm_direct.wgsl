@@ -1,7 +1,5 @@
 // gemm_direct: gemm for software drivers, where a workgroup is one CPU thread: no workgroup memory, no barriers.
 // Partition: lib/direct.wgsl; an invocation advances over all of K, chunk by chunk.
-fn quad(m: u32, at: u32) -> vec4<f32> { return x[min(m, params.m - 1u) * (params.x_stride / 4u) + at]; }
-
 fn finish_row(m: u32, n0: u32, sums: vec4<f32>) {
     if m >= params.m { return; }
     for (var j = 0u; j < THREAD_N; j++) {
@@ -15,16 +13,17 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let tile = folded(group, groups);
     let m0 = (tile / tiles_n) * TILE_M;
     let n0 = (tile % tiles_n) * TILE_N + lane;
-    if m0 >= params.m { return; }
     // Rows past the end repeat the last one; their sums are never stored.
+    let x0 = min(m0 + lane, params.m - 1u) * (params.x_stride / 4u);
+    if m0 >= params.m { return; }
     let last = params.rows - 1u;
     let n = min(vec4<u32>(n0, n0 + WORKGROUP, n0 + 2u * WORKGROUP, n0 + 3u * WORKGROUP), vec4<u32>(last));
     let chunks = (params.cols + CHUNK - 1u) / CHUNK;
     var s: Sums;
     for (var chunk = 0u; chunk < chunks; chunk++) {
-        let at = chunk * 8u + lane;
-        let q = Quads(array<vec4<f32>, 8>(quad(m0, at), quad(m0 + 1u, at), quad(m0 + 2u, at), quad(m0 + 3u, at),
-                                          quad(m0 + 4u, at), quad(m0 + 5u, at), quad(m0 + 6u, at), quad(m0 + 7u, at)));
+        let at = x0 + chunk * 8u;
+        let q = Weights(array<vec4<f32>, 8>(x[at], x[at + 1u], x[at + 2u], x[at + 3u],
+                                            x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u]));
         s = advance(s, weights_at(n.x, chunk), weights_at(n.y, chunk), weights_at(n.z, chunk), weights_at(n.w, chunk), q);
     }
     finish_row(m0, n0, s.a[0]);

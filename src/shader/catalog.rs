@@ -244,7 +244,7 @@ impl Kernel {
                 contract: I, epilogue: true, libraries: &[lib!("x_scale")]
             ),
             Kernel::GemmI8Direct => row!(
-                "gemm_i8_direct", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], PRODUCT,
+                "gemm_i8_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], PRODUCT,
                 contract: I, epilogue: true, direct: true, libraries: &[lib!("x_scale"), lib!("direct")]
             ),
             Kernel::Absmax => {
