@@ -2,6 +2,7 @@
 // The products of EXACT chunks stay within 2^24, so their f32 sum is the exact integer; it is then added in i32 over all
 // of K. Where scales change within a row it is scaled chunk by chunk (lib/x_scale.wgsl).
 // Partition: lib/direct.wgsl.
+const_assert !TALL;
 const EXACT: u32 = 32u;
 
 fn four_quads(w: vec4<u32>) -> array<vec4<f32>, 4> {
@@ -24,8 +25,8 @@ fn code_weights(row: u32, chunk: u32) -> Weights {
 }
 
 fn products(sums: Sums, n: vec4<u32>, chunk: u32, x0: u32) -> Sums {
-    return advance(sums, code_weights(n.x, chunk), code_weights(n.y, chunk), code_weights(n.z, chunk),
-                   code_weights(n.w, chunk), x_chunk(x0 + 2u * chunk));
+    let w = Four(code_weights(n.x, chunk), code_weights(n.y, chunk), code_weights(n.z, chunk), code_weights(n.w, chunk));
+    return advance(sums, w, x_chunk(x0 + 2u * chunk));
 }
 
 struct Totals { i: array<vec4<i32>, 8> }

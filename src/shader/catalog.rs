@@ -68,7 +68,9 @@ pub enum Kernel {
     GemmI8,
     GemmI8Direct,
     Absmax,
+    AbsmaxDirect,
     Quantize,
+    QuantizeDirect,
     RowRange,
     QuantizeAffine,
     BlockAbsmax,
@@ -79,6 +81,7 @@ pub enum Kernel {
     RoundNvfp4,
     DequantizeRows,
     RmsNorm,
+    RmsNormDirect,
     LayerNorm,
     Rope,
     KvWrite,
@@ -165,7 +168,7 @@ const TABLE: Binding = read("table", "array<u32>");
 
 impl Kernel {
     /// All kernels, in the order of the table.
-    pub const ALL: [Kernel; 37] = [
+    pub const ALL: [Kernel; 40] = [
         Kernel::Dequantize,
         Kernel::Embed,
         Kernel::Gemv,
@@ -175,7 +178,9 @@ impl Kernel {
         Kernel::GemmI8,
         Kernel::GemmI8Direct,
         Kernel::Absmax,
+        Kernel::AbsmaxDirect,
         Kernel::Quantize,
+        Kernel::QuantizeDirect,
         Kernel::RowRange,
         Kernel::QuantizeAffine,
         Kernel::BlockAbsmax,
@@ -186,6 +191,7 @@ impl Kernel {
         Kernel::RoundNvfp4,
         Kernel::DequantizeRows,
         Kernel::RmsNorm,
+        Kernel::RmsNormDirect,
         Kernel::LayerNorm,
         Kernel::Rope,
         Kernel::KvWrite,
@@ -250,6 +256,24 @@ impl Kernel {
             Kernel::Absmax => {
                 row!("absmax", [X, write("maxima", "array<f32>")], &["m", "cols", "x_stride"], reduces: true)
             }
+            Kernel::AbsmaxDirect => row!(
+                "absmax_direct",
+                [read("x", "array<vec4<f32>>"), write("maxima", "array<f32>")],
+                &["m", "cols", "x_stride"],
+                direct: true
+            ),
+            Kernel::QuantizeDirect => row!(
+                "quantize_direct",
+                [
+                    read("x", "array<vec4<f32>>"),
+                    read("maxima", "array<f32>"),
+                    TOKENS,
+                    write("y", "array<vec4<u32>>"),
+                    write("x_scale", "array<f32>")
+                ],
+                &["m", "cols", "x_stride", "y_stride", "q_max"],
+                direct: true
+            ),
             Kernel::Quantize => row!(
                 "quantize",
                 [X, read("maxima", "array<f32>"), TOKENS, write("y", "array<u32>"), write("x_scale", "array<f32>")],
@@ -306,6 +330,16 @@ impl Kernel {
                     ELEMENTWISE
                 )
             }
+            Kernel::RmsNormDirect => row!(
+                "rms_norm_direct",
+                [
+                    read("x", "array<vec4<f32>>"),
+                    read("weight", "array<vec4<f32>>"),
+                    write("y", "array<vec4<f32>>")
+                ],
+                &["m", "cols", "x_stride", "y_stride", "eps"],
+                direct: true
+            ),
             Kernel::RmsNorm => row!(
                 "rms_norm", [X, read("weight", "array<f32>"), Y], &["m", "cols", "x_stride", "y_stride", "eps"],
                 reduces: true
