@@ -24,7 +24,7 @@ fn wrong_searches_are_refused_before_anything_is_written() {
     fails(&["--sampler", "tpee"], &["tpe"]);
     fails(&["--sampler", "tpe(gama=1)"], &["gama"]);
     fails(&["--max-bytes", "lots"], &["lots"]);
-    fails(&["--max-bits-per-weight", "-1"], &["bits-per-weight"]);
+    fails(&["--max-bits-per-weight=-1"], &["bits-per-weight"]);
     fails(&["--space", "int4,int8", "--max-bytes", "1kB"], &["smallest", "16", "bits per weight"]);
     fails(&["--space", "int4,int8", "--max-bits-per-weight", "2"], &["smallest", "4.0"]);
     fails(&["--text", "missing.txt"], &["missing.txt"]);
@@ -92,7 +92,8 @@ fn another_model_under_a_study_is_refused() {
     bytes[last] ^= 1;
     fs::write(&path, bytes).unwrap();
     let journal = fs::read(place.path("s/journal.log")).unwrap();
-    place.fails(
+    refused(
+        &place,
         &["search", "--resume", "--out", "s", "--cache", "cache", "--trials", "8"],
         &["model", "hash"],
     );

@@ -116,7 +116,8 @@ fn a_sweep_is_a_table_a_csv_and_a_chart() {
     assert_eq!(formats, ["int4", "qlinear(bits=4)"]);
     refused(&place, &["sweep", "--formats", "int99"], &["int99"]);
     refused(&place, &["sweep", "--formats", ""], &["empty entry"]);
-    place.fails(
+    refused(
+        &place,
         &["sweep", "--formats", "int4", "--windows", "1", "--csv", "no/such/folder.csv"],
         &["no/such"],
     );

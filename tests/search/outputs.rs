@@ -88,7 +88,9 @@ fn comparisons_tell_medians_and_draw_them() {
     assert!(roxmltree::Document::parse(&std::fs::read_to_string(place.path("c.svg")).unwrap()).is_ok());
     let text = compare(&[
         "--families",
-        "log,mx=mxint4|8",
+        "log",
+        "--families",
+        "mx=mxint4|8",
         "--sampler",
         "random",
         "--out",

@@ -8,7 +8,7 @@ use anybit::graph::Assignment;
 use anybit::model::atomic;
 use anybit::search::report::cost::Facts;
 use anybit::search::report::{self, Effort, Final, Searched, Summary, Times, Uniform};
-use anybit::search::{Evaluator, Problem, RunTimes, Trial, TrialState, Usage, best, front};
+use anybit::search::{Evaluator, Measurement, Problem, RunTimes, Trial, TrialState, Usage, best, front};
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -35,14 +35,14 @@ pub(crate) struct Context<'a> {
 /// Measures the front again and writes everything to the folder of the study.
 pub(crate) fn write(c: &Context, meter: Meter<'_>, as_json: bool) -> Result<()> {
     let (usage, baseline_loss) = (meter.usage(), meter.baseline_loss());
+    let mut meter = meter;
+    let uniform = uniform(c, &mut meter)?;
     let front = front(c.problem, c.trials);
     let best = best(c.problem, c.trials);
-    let uniform = uniform(c);
     let chosen = chosen(c, &front, best);
     let mut meter = meter.on(&c.setup.model, &c.setup.held_out, c.plan.batch)?;
     let finals = finals(c, &mut meter, &chosen, best)?;
-    let baselines: Vec<&Trial> = uniform.iter().filter_map(|u| c.trials.get(u.trial)).collect();
-    let uniform_finals = finals_of(c, &mut meter, &baselines, &|_| String::new(), false)?;
+    let uniform_finals = uniform_finals(c, &mut meter)?;
 
     // A front of an earlier, shorter run must not stay beside the new one.
     let folder = c.out.join("front");
@@ -75,18 +75,33 @@ pub(crate) fn write(c: &Context, meter: Meter<'_>, as_json: bool) -> Result<()> 
         return Ok(common::print(&format!("{json:#}\n"))?);
     }
     common::print(&report::table(&summary))?;
-    common::print(&final_table(c, &finals, &uniform_finals, &summary))?;
+    common::print(&final_table(c, &finals, &uniform_finals))?;
     last_words(c, usage, best);
     Ok(())
 }
 
-/// Uniform assignments that were tried.
-fn uniform(c: &Context) -> Vec<Uniform> {
-    let tried = |(spec, point): (String, Vec<usize>)| {
-        let trial = c.trials.iter().find(|t| t.point == point && t.state == TrialState::Complete)?;
-        Some(Uniform { spec, trial: trial.number })
-    };
-    c.setup.space.uniform().into_iter().filter_map(tried).collect()
+/// The uniform assignments; those that were not tried are measured beside the trials.
+fn uniform(c: &Context, meter: &mut Meter) -> Result<Vec<Uniform>> {
+    let mut uniform = Vec::new();
+    for (spec, point) in c.setup.space.uniform() {
+        let tried = c.trials.iter().find(|t| t.point == point && t.state == TrialState::Complete);
+        let measurement = match tried {
+            Some(_) => None,
+            None => meter.evaluate(&[c.setup.space.assignment(&point)])?.swap_remove(0).ok(),
+        };
+        uniform.push(Uniform { spec, trial: tried.map(|trial| trial.number), measurement });
+    }
+    Ok(uniform)
+}
+
+/// The uniform assignments on the windows that the search has not seen: spec and measurement.
+fn uniform_finals(c: &Context, meter: &mut Meter) -> Result<Vec<(String, Measurement)>> {
+    let mut finals = Vec::new();
+    for (spec, point) in c.setup.space.uniform() {
+        let outcome = meter.evaluate(&[c.setup.space.assignment(&point)])?.swap_remove(0);
+        finals.extend(outcome.ok().map(|m| (spec, m)));
+    }
+    Ok(finals)
 }
 
 /// Members of the front spread over its bytes, and the best trial.
@@ -108,22 +123,12 @@ fn file_name(trial: &Trial) -> String {
     format!("front/trial-{:04}.json", trial.number)
 }
 
-fn finals(c: &Context, meter: &mut Meter, chosen: &[&Trial], best: Option<&Trial>) -> Result<Vec<Final>> {
+/// Joint measurements of `trials` on the windows that the search has not seen.
+fn finals(c: &Context, meter: &mut Meter, trials: &[&Trial], best: Option<&Trial>) -> Result<Vec<Final>> {
     let name = |trial: &Trial| match best.is_some_and(|best| best.number == trial.number) {
         true => "best.json".to_owned(),
         false => file_name(trial),
     };
-    finals_of(c, meter, chosen, &name, true)
-}
-
-/// Joint measurements of `trials` on the windows that the search has not seen.
-fn finals_of(
-    c: &Context,
-    meter: &mut Meter,
-    trials: &[&Trial],
-    name: &dyn Fn(&Trial) -> String,
-    timed: bool,
-) -> Result<Vec<Final>> {
     let bar = common::progress(trials.len() as u64, "measuring again");
     let mut finals = Vec::with_capacity(trials.len());
     for trial in trials {
@@ -131,10 +136,7 @@ fn finals_of(
         let outcome = meter.evaluate(std::slice::from_ref(&assignment))?.swap_remove(0);
         bar.inc(1);
         let Ok(m) = outcome else { continue };
-        let latency = match timed {
-            true => meter.latency(&assignment, c.plan.latency_tokens)?,
-            false => None,
-        };
+        let latency = meter.latency(&assignment, c.plan.latency_tokens)?;
         finals.push(Final {
             trial: trial.number,
             file: name(trial),
@@ -261,32 +263,31 @@ fn command(plan: &Settings) -> String {
 }
 
 /// The joint measurements beside the uniform assignments on the same windows.
-fn final_table(c: &Context, finals: &[Final], uniform: &[Final], summary: &Summary) -> String {
-    let mut rows: Vec<(&Final, String)> = finals.iter().map(|f| (f, f.file.clone())).collect();
-    for f in uniform {
-        let spec = summary.uniform.iter().find(|u| u.trial == f.trial).map_or("", |u| &u.spec);
-        if !finals.iter().any(|other| other.trial == f.trial) {
-            rows.push((f, format!("all {spec}")));
-        }
-    }
-    rows.sort_by_key(|(f, _)| (f.bytes, f.trial));
-    let latency = rows.iter().any(|(f, _)| f.latency_whole.is_some());
+fn final_table(c: &Context, finals: &[Final], uniform: &[(String, Measurement)]) -> String {
+    let of =
+        |f: &Final| (f.file.clone(), f.bytes, f.bits_per_weight, f.loss, f.kl, f.agreement, f.latency_whole);
+    let mut rows: Vec<_> = finals.iter().map(of).collect();
+    rows.extend(uniform.iter().map(|(spec, m)| {
+        (format!("all {spec}"), m.bytes, m.bits_per_weight, m.loss, m.kl, m.agreement, None)
+    }));
+    rows.sort_by_key(|row| row.1);
+    let latency = rows.iter().any(|row| row.6.is_some());
     let mut head = vec!["", "bytes", "bits/weight", "loss", "KL", "agreement"];
     if latency {
         head.push("ms");
     }
     let mut lines = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
-    for (f, name) in rows {
+    for (name, bytes, bits, loss, kl, agreement, seconds) in rows {
         let mut line = vec![
             name,
-            f.bytes.to_string(),
-            format!("{:.4}", f.bits_per_weight),
-            format!("{:.5}", f.loss),
-            format!("{:.6}", f.kl),
-            format!("{:.2} %", f.agreement * 100.0),
+            bytes.to_string(),
+            format!("{bits:.4}"),
+            format!("{loss:.5}"),
+            format!("{kl:.6}"),
+            format!("{:.2} %", agreement * 100.0),
         ];
         if latency {
-            line.push(f.latency_whole.map_or("-".to_owned(), |s| format!("{:.3}", s * 1e3)));
+            line.push(seconds.map_or("-".to_owned(), |s| format!("{:.3}", s * 1e3)));
         }
         lines.push(line);
     }
@@ -367,7 +368,7 @@ fn to_json(
     best: Option<&Trial>,
     front: &[&Trial],
     finals: &[Final],
-    uniform: &[Final],
+    uniform: &[(String, Measurement)],
     usage: Usage,
 ) -> Value {
     let trial = |trial: &Trial| {
@@ -392,7 +393,11 @@ fn to_json(
         "best": best.map(trial),
         "front": front.iter().map(|t| trial(t)).collect::<Vec<_>>(),
         "finals": finals.iter().map(last).collect::<Vec<_>>(),
-        "uniform": uniform.iter().map(last).collect::<Vec<_>>(),
+        "uniform": uniform.iter().map(|(spec, m)| {
+            let mut map = evaluate::numbers(m);
+            map.insert("format".to_owned(), json!(spec));
+            Value::Object(map)
+        }).collect::<Vec<_>>(),
         "baseline_loss": summary.baseline_loss,
         "run": {
             "trials": c.times.trials,

@@ -39,13 +39,12 @@ impl Setup {
         let objective: Objective = settings.objective.parse()?;
         let space = Space::new(model.graph(), &model.native_formats(), &settings.space_text())?;
         let is_embedded = problem.model.model.is_none();
-        let (all, available) = problem.text.windows_of(&model, is_embedded, Some(usize::MAX))?;
         let mut text = problem.text.clone();
         text.restore(None, None, settings.context);
-        let (every, _) = text.windows_of(&model, is_embedded, None)?;
+        let (every, available) = text.windows(&model, is_embedded)?;
         let count = settings.windows.unwrap_or(evaluate::WINDOWS).min(available);
-        let windows = all[..count.min(all.len())].to_vec();
-        let rest: Vec<Window> = every.iter().skip(windows.len()).take(FINAL_WINDOWS).cloned().collect();
+        let windows = every[..count].to_vec();
+        let rest: Vec<Window> = every.iter().skip(count).take(FINAL_WINDOWS).cloned().collect();
         let has_held_out = !rest.is_empty();
         let held_out = if has_held_out { rest } else { windows.clone() };
         let gpu = problem.device.open()?;

@@ -48,7 +48,7 @@ pub(super) fn series_of(origins: &[String], trial: &Trial) -> usize {
 }
 
 pub(super) fn is_uniform(summary: &Summary, number: usize) -> bool {
-    summary.uniform.iter().any(|uniform| uniform.trial == number)
+    summary.uniform.iter().any(|uniform| uniform.trial == Some(number))
 }
 
 /// What is known of a trial, in lines.
@@ -122,7 +122,10 @@ pub(super) fn scatter(summary: &Summary, x: Metric, y: Metric) -> Svg {
     let points: Vec<(f64, f64)> = uniform.iter().map(|u| u.2).collect();
     svg.path("line dash", &steps(&staircase(&points), &place, right));
     for (uniform, m, p) in &uniform {
-        let tip = summary.trial(uniform.trial).map_or_else(String::new, |trial| tip(trial, m));
+        let tip = uniform
+            .trial
+            .and_then(|trial| summary.trial(trial))
+            .map_or_else(String::new, |trial| tip(trial, m));
         svg.diamond("mark", place(*p), 5.0, &format!("all layers {}\n{tip}", uniform.spec));
     }
     if let Some((trial, m)) = summary.best.and_then(|best| summary.measured_trial(best))

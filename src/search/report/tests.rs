@@ -170,7 +170,8 @@ fn summary(shape: &Shape, objective: Objective, dimensions: Vec<Searched>, trial
         uniform: (0..choices)
             .map(|trial| Uniform {
                 spec: dimensions.first().map_or("", |d| d.candidates[trial].as_str()).to_owned(),
-                trial,
+                trial: Some(trial),
+                measurement: None,
             })
             .collect(),
         baseline_loss: Some(3.2),
@@ -324,7 +325,7 @@ fn csv_of_points_that_are_not_of_this_space() {
     summary.trials[4].point.clear();
     summary.trials[5].measurement.as_mut().unwrap().loss = f64::NAN;
     summary.trials[6].number = 1000;
-    summary.uniform.push(Uniform { spec: "int4".to_owned(), trial: 5000 });
+    summary.uniform.push(Uniform { spec: "int4".to_owned(), trial: Some(5000), measurement: None });
     summary.front.push(4000);
     summary.baseline_loss = Some(f64::NAN);
     summary.times.device = f64::NAN;
