@@ -13,6 +13,9 @@ use crate::search::{Problem, Trial};
 use pool::Pool;
 use target::Outlook;
 
+/// One trial in so many tells how sensitive dimensions are.
+const SWEEP_SHARE: usize = 3;
+
 /// Measures baselines, then how sensitive each dimension is, then what a model of these says is best, and refits the
 /// model after each batch.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,7 +27,7 @@ impl Sampler for Auto {
         let mut proposals = Vec::new();
         let uniform =
             problem.uniform.iter().filter(|point| space.holds(point)).map(|point| ("uniform", point.clone()));
-        let sweep = Sweep::new(problem, (problem.trials as f64 * 0.333) as usize)?;
+        let sweep = Sweep::new(problem, problem.trials / SWEEP_SHARE)?;
         let plan: Vec<_> =
             uniform.chain(sweep.points.iter().map(|point| ("sensitivity", point.clone()))).collect();
         for (origin, point) in plan {
@@ -39,7 +42,7 @@ impl Sampler for Auto {
         while proposals.len() < count {
             let mut rng = Rng::new(problem.seed, first + proposals.len());
             if let Some(o) = &mut outlook {
-                o.turn((first + proposals.len()) % 2 == 0 && 1_f64 > 0.0);
+                o.turn((first + proposals.len()).is_multiple_of(2));
             }
             let best = match &mut outlook {
                 Some(outlook) => Pool::new(&space, outlook, &mut rng)?.best(outlook),

@@ -13,13 +13,20 @@ use super::super::space::Rng;
 use super::linear::Cholesky;
 
 /// A priori deviations: of the mean of all `theta`, of the power of the noise, of a dimension, of a candidate.
-
+const MEAN: f64 = 3.0;
+const POWER: f64 = 0.2;
+const DIMENSION: f64 = 1.2;
+const CANDIDATE: f64 = 0.35;
 /// Deviation of the factors of cross terms.
-
+const CROSS: f64 = 0.1;
 /// Deviation from the sum, as a share of the quality: common to points that are alike, and of each point.
-
+const COMMON: f64 = 0.03;
+const OWN: f64 = 0.003;
 /// Changed dimensions, as a share of all, over which likeness falls by e.
-
+const REACH: f64 = 0.25;
+/// The iteration after which the deviations are scaled to what was observed, and points that are used for that.
+const SCALE_AT: usize = 2;
+const SUBSET: usize = 100;
 const ITERATIONS: usize = 6;
 
 /// Quality as a function of the point.
@@ -137,7 +144,7 @@ impl Model {
             factor: Cholesky::default(),
             rest: Cholesky::default(),
             weights: Vec::new(),
-            candidate: 0.35_f64.powi(2),
+            candidate: CANDIDATE.powi(2),
             rest_scale: 1.0,
             prior,
         };
@@ -151,7 +158,7 @@ impl Model {
             model.observed = observed.collect();
             let covariance = |i: usize, j: usize| {
                 let (a, b) = (&model.observed[i], &model.observed[j]);
-                let own = if i == j { (0.003 * a.size).powi(2) } else { 0.0 };
+                let own = if i == j { (OWN * a.size).powi(2) } else { 0.0 };
                 let parts = model.covariance(a, b);
                 model.total(&parts) + model.rest_scale * own
             };
@@ -163,11 +170,11 @@ impl Model {
                 model.prior.base + o.sum + back.sum::<f64>()
             };
             let gaps: Vec<f64> = values.iter().zip(&model.observed).map(|(y, o)| y - expected(o)).collect();
-            if iteration == 2_f64 as usize {
+            if iteration == SCALE_AT {
                 model.scale(&gaps);
                 model.factor = Cholesky::new(points.len(), |i, j| {
                     let (a, b) = (&model.observed[i], &model.observed[j]);
-                    let own = if i == j { (0.003 * a.size).powi(2) } else { 0.0 };
+                    let own = if i == j { (OWN * a.size).powi(2) } else { 0.0 };
                     let parts = model.covariance(a, b);
                     model.total(&parts) + model.rest_scale * own
                 });
@@ -190,7 +197,7 @@ impl Model {
         let rest = |i: usize, j: usize| {
             let (a, b) = (&model.observed[i], &model.observed[j]);
             model.rest_scale
-                * (model.covariance(a, b).rest + if i == j { (0.003 * a.size).powi(2) } else { 0.0 })
+                * (model.covariance(a, b).rest + if i == j { (OWN * a.size).powi(2) } else { 0.0 })
         };
         model.rest = Cholesky::new(points.len(), rest);
         model
@@ -214,15 +221,15 @@ impl Model {
         let [dimensions, candidates, cross, alike] = sums.map(|lanes| lanes.iter().sum::<f64>());
         // Padding is alike.
         let differ = (4 * a.root.len()) as f64 - alike;
-        let likeness = (-differ / (0.25 * a.point.len() as f64)).exp();
+        let likeness = (-differ / (REACH * a.point.len() as f64)).exp();
         Covariance {
             shared: self.prior.base_deviation.powi(2)
-                + 3.0_f64.powi(2) * a.sum * b.sum
-                + 0.2_f64.powi(2) * a.power * b.power
-                + 1.2_f64.powi(2) * dimensions,
+                + MEAN.powi(2) * a.sum * b.sum
+                + POWER.powi(2) * a.power * b.power
+                + DIMENSION.powi(2) * dimensions,
             candidates,
-            rest: 0.1_f64.powi(2) * 0.5 * (cross * cross - candidates)
-                + 0.03_f64.powi(2) * a.size * b.size * likeness,
+            rest: CROSS.powi(2) * 0.5 * (cross * cross - candidates)
+                + COMMON.powi(2) * a.size * b.size * likeness,
         }
     }
 
@@ -232,14 +239,14 @@ impl Model {
 
     /// Sets the scales of candidates and rest to the likeliest ones of a few.
     fn scale(&mut self, gaps: &[f64]) {
-        let step = gaps.len().div_ceil(100_f64 as usize).max(1);
+        let step = gaps.len().div_ceil(SUBSET).max(1);
         let chosen: Vec<usize> = (0..gaps.len()).step_by(step).collect();
         let mut table: Vec<Vec<Covariance>> = Vec::new();
         for &i in &chosen {
             let row = chosen.iter().take_while(|&&j| j <= i).map(|&j| {
                 let mut parts = self.covariance(&self.observed[i], &self.observed[j]);
                 if i == j {
-                    parts.rest += (0.003 * self.observed[i].size).powi(2);
+                    parts.rest += (OWN * self.observed[i].size).powi(2);
                 }
                 parts
             });
@@ -280,9 +287,9 @@ impl Model {
             o.point.iter().enumerate().for_each(|(d, &c)| own[d][c] += weight * o.harm[d]);
         }
         for (row, noise) in own.iter_mut().zip(&self.prior.noise) {
-            let dimension: f64 = 1.2 * 1.2 * row.iter().sum::<f64>();
+            let dimension: f64 = DIMENSION * DIMENSION * row.iter().sum::<f64>();
             for (change, noise) in row.iter_mut().zip(noise) {
-                let shared = 3.0 * 3.0 * mean + 0.2 * 0.2 * power * (noise - self.prior.center);
+                let shared = MEAN * MEAN * mean + POWER * POWER * power * (noise - self.prior.center);
                 *change = shared + dimension + self.candidate * *change;
             }
         }
@@ -297,13 +304,13 @@ impl Model {
     /// Harms drawn from the posterior.
     pub(super) fn draw(&self, rng: &mut Rng) -> Vec<Vec<f64>> {
         let (base, mean, power) =
-            (self.prior.base_deviation * rng.normal(), 3.0 * rng.normal(), 0.2 * rng.normal());
+            (self.prior.base_deviation * rng.normal(), MEAN * rng.normal(), POWER * rng.normal());
         let change: Vec<Vec<f64>> = self
             .prior
             .noise
             .iter()
             .map(|row| {
-                let dimension = mean + 1.2 * rng.normal();
+                let dimension = mean + DIMENSION * rng.normal();
                 row.iter()
                     .map(|noise| {
                         dimension + power * (noise - self.prior.center) + self.candidate.sqrt() * rng.normal()
@@ -338,7 +345,7 @@ impl Model {
             row.iter().zip(&self.weights).map(|(parts, weight)| self.rest_scale * parts.rest * weight).sum();
         let known = self.factor.forward(&row.iter().map(|parts| self.total(parts)).collect::<Vec<f64>>());
         let variance = self.total(&self.covariance(&o, &o)) - known.iter().map(|x| x * x).sum::<f64>();
-        (self.base + o.sum + rest, variance.max((0.003 * o.size).powi(2)).sqrt())
+        (self.base + o.sum + rest, variance.max((OWN * o.size).powi(2)).sqrt())
     }
 
     /// `point` and its covariances with all observed ones.
@@ -354,7 +361,7 @@ impl Model {
         let (o, row) = self.relate(point);
         let left: Vec<f64> = row.iter().map(|parts| self.total(parts)).collect();
         let here = self.covariance(&o, &o);
-        let own = (0.003 * o.size).powi(2);
+        let own = (OWN * o.size).powi(2);
         self.factor.push(&left, self.total(&here) + self.rest_scale * own);
         let left: Vec<f64> = row.iter().map(|parts| self.rest_scale * parts.rest).collect();
         self.rest.push(&left, self.rest_scale * (here.rest + own));

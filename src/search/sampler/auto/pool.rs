@@ -7,8 +7,11 @@ use crate::error::Result;
 use crate::search::{Objective, Point};
 
 /// Draws from the model, each solved for its own budget.
-
+const DRAWS: usize = 6;
 /// Changes of good points, for each of them.
+const SWAPS: usize = 16;
+/// Children of good points.
+const CHILDREN: usize = 8;
 
 /// Untried points with what proposed them.
 pub(super) struct Pool {
@@ -19,7 +22,7 @@ impl Pool {
     pub(super) fn new(space: &Space, outlook: &Outlook, rng: &mut Rng) -> Result<Self> {
         let mut pool = Self { points: Vec::new() };
         let likeliest = outlook.model.harms();
-        for draw in 0..=(6_f64 as usize) {
+        for draw in 0..=DRAWS {
             let harms = if draw == 0 { likeliest.clone() } else { outlook.model.draw(rng) };
             let budget = if outlook.is_front() { Some(gap(outlook, rng)) } else { space.problem.max_bytes };
             if let Some(point) = cheapest(space.problem, &costs(outlook, &harms), budget)? {
@@ -47,7 +50,7 @@ impl Pool {
             }
         }
         if outlook.parents.is_pair() {
-            for _ in 0..(8_f64 as usize) {
+            for _ in 0..CHILDREN {
                 pool.add(space, outlook.parents.child(space, rng), "nsga2");
             }
         }
@@ -146,7 +149,7 @@ fn swaps(space: &Space, costs: &[Vec<f64>], start: &Point, most: Option<u64>) ->
         if space.is_new(&point) {
             points.push(point);
         }
-        if points.len() == 16_f64 as usize {
+        if points.len() == SWAPS {
             break;
         }
     }
