@@ -7,7 +7,7 @@ fn graph() -> Graph {
     graph.weight("model.embed_tokens.weight", 10, 64, Role::Embedding, false);
     for block in 0..2 {
         for layer in LAYERS {
-            graph.weight(&format!("model.layers.{block}.{layer}.weight"), 8, 64, Role::Linear, false);
+            graph.weight(format!("model.layers.{block}.{layer}.weight"), 8, 64, Role::Linear, false);
         }
     }
     graph.weight("model.norm.weight", 1, 64, Role::Vector, false);

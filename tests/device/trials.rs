@@ -215,3 +215,16 @@ fn passes_are_timed_by_step_and_as_a_whole_and_change_no_result() {
     assert!(trials.time_steps(&model, &assignments[0], 129).is_err());
     assert_eq!(trials.run(&model, &assignments).expect("tallies"), before);
 }
+
+#[test]
+fn a_lost_device_is_an_error_that_says_so() {
+    let model = Model::embedded().expect("model");
+    let batching = Batching { sequences: 1, tokens: 1024 };
+    let windows = some_windows(&model, 16, 1);
+    let own = super::open(anybit::gpu::OpenOptions::default());
+    let mut trials = trials(&model, Resident::new(own.clone(), None), &windows, batching, true);
+    own.destroy();
+    let error = trials.run(&model, &[uniform(&model, "int8")]).expect_err("the device is gone");
+    assert!(matches!(error, anybit::Error::Unavailable(_)), "{error}");
+    assert!(error.to_string().contains("device lost"), "{error}");
+}

@@ -54,8 +54,11 @@ fn refused(place: &Place, line: &[&str], wanted: &[&str]) {
     assert_eq!(files(), before, "{line:?}");
 }
 
+/// Number, state, choices, values (bits) and attributes of a trial.
+type Trial = (usize, TrialState, Vec<Option<usize>>, Vec<u64>, String);
+
 /// What a study adds up to, without times and workers.
-fn state(journal: &Path, study: &str) -> Vec<(usize, TrialState, Vec<Option<usize>>, Vec<u64>, String)> {
+fn state(journal: &Path, study: &str) -> Vec<Trial> {
     let journal = Journal::open(journal, Some(study)).unwrap();
     let trial = |t: &anybit::search::journal::TrialRecord| {
         let values = t.values.clone().unwrap_or_default();

@@ -99,4 +99,20 @@ fn comparisons_tell_medians_and_draw_them() {
         "loss",
     ]);
     assert!(text.contains("log") && text.contains("mx"), "{text}");
+    // The same again, from the journal.
+    let line = [
+        "search",
+        "compare",
+        "--resume",
+        "--samplers",
+        "random,grid",
+        "--space",
+        "int4,int8",
+        "--out",
+        "c",
+        "--json",
+    ];
+    let line: Vec<&str> = line.iter().chain(&options).copied().collect();
+    let json: Value = serde_json::from_str(&place.ok(&line)).unwrap();
+    assert_eq!(json["groups"][1]["studies"][1]["best"].as_array().unwrap().len(), 10);
 }

@@ -9,6 +9,7 @@ use anybit::search::{
     FAMILIES, Problem, RunOptions, Space, Study, Trial, complete, report, settings, split_list,
 };
 use anyhow::{Context as _, Result, bail};
+use serde_json::json;
 
 use super::super::columns::aligned;
 use super::super::common;
@@ -58,6 +59,9 @@ pub(crate) struct Args {
     /// Draw the comparison as SVG
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// One line of the plot.
@@ -95,6 +99,20 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     atomic::write(&args.out.join("compare.html"), report::html_compare(&comparison).as_bytes())?;
     if let Some(path) = &args.svg {
         atomic::write(path, report::compare_svg(&comparison).as_bytes())?;
+    }
+    if args.json {
+        let study = |study: &report::Study| {
+            let best: Vec<Option<f64>> =
+                study.best.iter().map(|v| Some(*v).filter(|v| v.is_finite())).collect();
+            json!({ "best": best, "front": study.front })
+        };
+        let group = |(group, of): (&report::Group, &Group)| {
+            let studies: Vec<_> = group.studies.iter().map(study).collect();
+            json!({ "label": group.label, "studies": studies, "seconds": of.seconds })
+        };
+        let all: Vec<_> = comparison.groups.iter().zip(&groups).map(group).collect();
+        let json = json!({ "quantity": comparison.quantity, "groups": all });
+        return Ok(common::print(&format!("{json:#}\n")).map(|()| true)?);
     }
     common::print(&last_values(&comparison, &groups))?;
     let table = at_uniform_bytes(&groups);
