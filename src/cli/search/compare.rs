@@ -147,7 +147,7 @@ fn contestants(args: &Args) -> Result<Vec<Contestant>> {
                 bail!("no family `{label}`; there are {}, or write LABEL=LIST", names.join(", "));
             }
             let problem = ProblemArgs { space: vec![list], ..args.problem.clone() };
-            contestants.push(Contestant { label, sampler: args.sampler.clone(), problem });
+            contestants.push(Contestant { label, sampler: args.sampler, problem });
         }
     }
     for (i, contestant) in contestants.iter().enumerate() {

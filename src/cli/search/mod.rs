@@ -84,8 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     }
     let begin = Instant::now();
     let journal = args.journal.clone().unwrap_or_else(|| args.out.join("journal.log"));
-    let (mut problem_args, mut sampler, mut run) =
-        (args.problem.clone(), args.sampler.clone(), args.run.clone());
+    let (mut problem_args, mut sampler, mut run) = (args.problem.clone(), args.sampler, args.run.clone());
     let (name, mut plan) = if args.resume {
         let (name, map) = settings(&journal, args.study.as_deref().or(default_name(args)))?;
         let stored: Settings = serde_json::from_value(serde_json::Value::Object(map))
@@ -99,7 +98,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
                 args.out.display()
             );
         }
-        let spec = sampler.clone().map_or_else(|| "auto".parse(), Ok)?;
+        let spec = sampler.map_or_else(|| "auto".parse(), Ok)?;
         (args.study.clone().unwrap_or_else(|| NAME.to_owned()), Settings::new(&problem_args, &spec, &run))
     };
     let spec: SamplerSpec = plan.sampler.parse()?;
