@@ -250,7 +250,7 @@ fn pages_say_what_they_must() {
         "Loss against size",
         "latency",
         "Sensitivity",
-        "nothing better",
+        "Pareto front",
     ] {
         assert!(multi.contains(want), "{want}");
     }
