@@ -135,8 +135,8 @@ fn effect_section(summary: &Summary) -> String {
             let name = Metric::Quality(quality);
             text += &format!(
                 "<p class=\"note\">Sensitivity: {name} as {scale} of what each layer’s choice does, by ridge regression over {} \
-                 different trials; it explains {} of the variance of trials it has not seen{}. Numbers stand where the harm \
-                 is above 2.5 times its standard error; blank: never tried.</p>\n",
+                 different trials; it explains {} of the variance of trials it has not seen{}. What \
+                 is not above 2.5 standard errors is drawn as no harm; blank: never tried.</p>\n",
                 fitted.trials,
                 percent(fitted.explained),
                 if fitted.transform == Transform::Log { format!(" (of ln {name})") } else { String::new() },
@@ -156,7 +156,7 @@ fn importance(summary: &Summary, of_quality: Result<Effects, String>) -> String 
     let mut notes = Vec::new();
     for (i, name) in names.iter().enumerate() {
         if let Some(shares) = size_importance(summary, i) {
-            panels.push((format!("{name}, exactly"), shares));
+            panels.push((name.clone(), shares));
             continue;
         }
         let fitted = match name == &quality {
@@ -174,7 +174,7 @@ fn importance(summary: &Summary, of_quality: Result<Effects, String>) -> String 
     if !panels.is_empty() {
         text += "<p class=\"note\">Share of each layer in the variance of the objective that single choices cause, every \
                  candidate equally likely: main effects as in fANOVA (Hutter, Hoos and Leyton-Brown 2014), of the additive \
-                 model.</p>\n";
+                 model. Those of sizes are exact.</p>\n";
         text += &figure(&bars::importance(&short_names(summary).0, &panels), "");
     }
     if !notes.is_empty() {

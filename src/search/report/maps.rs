@@ -117,7 +117,8 @@ pub(super) fn harms(summary: &Summary, effects: &Effects) -> HeatMap {
             }
         };
         Some(Cell {
-            share: share(effect.harm),
+            // What may be noise is not drawn: it looks like the best.
+            share: if clear { share(effect.harm) } else { 0.0 },
             text: if clear { text(effect.harm) } else { String::new() },
             tip: format!("{harm}\n{} trials", effect.trials),
         })

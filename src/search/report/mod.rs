@@ -308,4 +308,6 @@ fn state_name(state: TrialState) -> &'static str {
 }
 
 #[cfg(test)]
+mod synthetic;
+#[cfg(test)]
 mod tests;
