@@ -136,7 +136,7 @@ fn effect_section(summary: &Summary) -> String {
             text += &format!(
                 "<p class=\"note\">Sensitivity: {name} as {scale} of what each layer’s choice does, by ridge regression over {} \
                  different trials; it explains {} of the variance of trials it has not seen{}. What \
-                 is not above 2.5 standard errors is drawn as no harm; blank: never tried.</p>\n",
+                 is not above 3.5 standard errors is drawn as no harm; blank: never tried.</p>\n",
                 fitted.trials,
                 percent(fitted.explained),
                 if fitted.transform == Transform::Log { format!(" (of ln {name})") } else { String::new() },

@@ -9,8 +9,8 @@ use super::text::{bytes, common_prefix, number, significant};
 /// Columns of the map of choices; of a longer front, so many spread evenly.
 const MOST_COLUMNS: usize = 32;
 
-/// Harms of so many standard errors are written down: with ten groups a thirtieth of harmless candidates has more.
-const CLEAR: f64 = 2.5;
+/// Harms below so many standard errors are not shown: with ten groups one of a hundred harmless candidates has more.
+const CLEAR: f64 = 3.5;
 
 /// Names of the dimensions without what all of them begin with, and that beginning.
 pub(super) fn short_names(summary: &Summary) -> (Vec<String>, String) {
