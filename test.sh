@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs everything CI runs: formatting, lints, documentation, and all tests (most of them on the GPU).
-# On Linux without a Vulkan driver it first installs Mesa's software driver through apt.
+# On Linux without a Vulkan driver it first installs Mesa's software driver through apt; the tests of study journals need
+# Python with Optuna, which goes to target/python.
 # Exit code: 0 all passed, 2 the machine lacks something that could not be installed, else a check failed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -26,12 +27,16 @@ has_driver() {
 }
 
 install_driver() {
-    local packages=(mesa-vulkan-drivers libvulkan1) as_root=()
     command -v apt-get >/dev/null || stop "no Vulkan adapter, and no apt-get to install one with; install a Vulkan" \
         "driver and the Vulkan loader (Fedora: mesa-vulkan-drivers vulkan-loader; Arch: vulkan-swrast" \
         "vulkan-icd-loader; Alpine: mesa-vulkan-swrast vulkan-loader), then run ./test.sh again"
+    apt_install mesa-vulkan-drivers libvulkan1
+}
+
+apt_install() {
+    local packages=("$@") as_root=()
     if [ "$(id -u)" != 0 ]; then
-        command -v sudo >/dev/null || stop "no Vulkan adapter, and neither root nor sudo to install one;" \
+        command -v sudo >/dev/null || stop "neither root nor sudo;" \
             "run as root: apt-get install ${packages[*]}"
         as_root=(sudo)
         [ -t 0 ] || as_root=(sudo -n)
@@ -41,13 +46,30 @@ install_driver() {
     # An index of some other source may be out of reach; what counts is whether the packages can be had.
     "${apt[@]}" update -q || echo "warning: apt-get update failed; trying with the package lists there are" >&2
     "${apt[@]}" install -q -y --no-install-recommends "${packages[@]}" || stop \
-        "cannot install ${packages[*]}; check the network and the apt sources, or install a Vulkan driver by hand"
+        "cannot install ${packages[*]}; check the network and the apt sources, or install them by hand"
+}
+
+# Optuna in an environment of its own; ANYBIT_PYTHON names an interpreter that has it already.
+install_optuna() {
+    local python="${ANYBIT_PYTHON:-target/python/bin/python}"
+    "$python" -c 'import optuna' 2>/dev/null && return
+    [ -z "${ANYBIT_PYTHON:-}" ] || stop "$ANYBIT_PYTHON has no module optuna; run: $ANYBIT_PYTHON -m pip install optuna"
+    step 'installing Optuna into target/python'
+    if ! python3 -m venv --clear target/python; then
+        command -v apt-get >/dev/null || stop "no python3 with venv; install Python 3.9 or later, then run ./test.sh again"
+        apt_install python3 python3-venv
+        python3 -m venv --clear target/python || stop "python3 -m venv fails"
+    fi
+    target/python/bin/python -m pip install --quiet --disable-pip-version-check 'optuna>=4.0,<6' ||
+        stop "cannot install Optuna; check the network, or name a Python that has it: ANYBIT_PYTHON=... ./test.sh"
 }
 
 command -v cargo >/dev/null || stop "no cargo; install Rust 1.95 or later from https://rustup.rs"
 if [ "$(uname -s)" = Linux ] && ! { has_loader && has_driver; }; then
     install_driver
 fi
+
+install_optuna
 
 step 'build'
 cargo build --release

@@ -1,4 +1,4 @@
-//! anybit runs, measures and validates low-bit neural networks on any Vulkan, Metal or DX12 GPU.
+//! anybit runs, measures, searches and validates low-bit neural networks on any Vulkan, Metal or DX12 GPU.
 //!
 //! One idea holds it together: **the format that is chosen, the file that is written and the kernel that runs are
 //! the same thing.** A weight is rounded once, on the host, to packed words ([`mod@format`]); the same words lie in
@@ -44,11 +44,11 @@
 //! | [`mod@reference`] | CPU truth for every op, an executor, comparison | `format`, `graph` |
 //! | [`shader`] | the table of kernels, format fragments and epilogues; the linker; partitions; text only | `format`, `graph` |
 //! | [`gpu`] | adapters, buffers, pipelines, recordings: the only user of wgpu | `shader` |
-//! | [`engine`] | resident weights, fusion, plans, sessions, losses reduced on the device | `gpu`, `shader`, `graph`, `format` |
+//! | [`engine`] | resident weights, fusion, plans, sessions, trials, losses reduced on the device | `gpu`, `shader`, `graph`, `format` |
 //! | [`model`] | checkpoints, packed files, model families, tokenizer, sampling | `graph`, `format` |
 //! | [`run`] | one interface over engine and reference; the generation loop | `engine`, `reference`, `model`, `graph` |
 //! | [`eval`] | loss, perplexity, divergence, agreement, noise of weights, memory accounting | `run`, `model`, `graph`, `format` |
-//! | [`search`] | spaces, samplers, objectives, trials, the journal | `eval`, `run`, `engine`, `model`, `graph`, `format` |
+//! | [`search`] | spaces of assignments, samplers, evaluators, the journal, reports | `eval`, `run`, `engine`, `gpu`, `model`, `graph`, `format` |
 //! | [`cases`] | *the* case table: every kernel x formats x shapes x tolerance; model verification | all above |
 //! | `cli` (program) | the verbs; the only user of clap, anyhow and progress bars | all above |
 //!
@@ -69,6 +69,16 @@
 //! slot and position, so prefill, decode and evaluation are the same code. Rows are padded with zeros to whole
 //! chunks, so kernels load vectors without guards; matrices over the binding limit are split by rows, dispatches
 //! over 65,535 workgroups are folded into two dimensions.
+//!
+//! ## How a search runs
+//! A [`search::Space`] says which layers choose among which formats; a point of it is an assignment. Every variant is
+//! packed once ([`search::Packer`], in parallel, kept on disk by content) and uploaded once. [`engine::Trials`] keeps the
+//! value of every node of the graph in a buffer of its own and the dispatches of every (step, format) recorded, so a
+//! trial is a list of recordings: it uploads nothing, steps whose format and inputs are those of the trial before are
+//! not run again, and four sums per batch come back. Samplers are pure functions of the problem, the trials before and
+//! the number of the next one; [`search::Study`] has them propose batches and records every trial in a journal
+//! ([`search::journal`]) before the next ones begin. So a study that was killed goes on as if it had not been, and what
+//! an additive model or a knapsack proposes is always measured jointly before it counts.
 //!
 //! ## What is exact and what is not
 //! Decoding and i32 accumulators are bit-exact between device and CPU. Single f32 ops stay within an NMSE of 1e-12

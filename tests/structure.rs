@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Every module of the crate with the modules it may import; `error` is open to all. Rows only import rows
 /// above them.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("error", &[]),
     ("format", &[]),
     ("graph", &["format"]),
@@ -17,16 +17,19 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("model", &["graph", "format"]),
     ("run", &["engine", "graph", "model", "reference"]),
     ("eval", &["run", "graph", "model", "format"]),
+    ("search", &["eval", "run", "engine", "gpu", "model", "graph", "format"]),
     ("cases", &["format", "graph", "reference", "shader", "gpu", "engine", "model", "run", "eval"]),
 ];
 
 /// Crates that one place only may know.
-const CONFINED: [(&str, &str); 5] = [
+const CONFINED: [(&str, &str); 7] = [
     ("wgpu", "src/gpu/"),
     ("clap", "src/cli/"),
     ("anyhow", "src/cli/"),
     ("indicatif", "src/cli/"),
     ("plotters", "src/cli/"),
+    ("jiff", "src/search/journal/"),
+    ("uuid", "src/search/journal/"),
 ];
 
 fn root() -> PathBuf {

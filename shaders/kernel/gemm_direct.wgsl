@@ -1,6 +1,24 @@
 // gemm_direct: gemm for software drivers, where a workgroup is one CPU thread: no workgroup memory, no barriers.
 // Partition: lib/direct.wgsl; an invocation advances over all of K, chunk by chunk.
-fn quad(m: u32, at: u32) -> vec4<f32> { return x[min(m, params.m - 1u) * (params.x_stride / 4u) + at]; }
+fn x_chunk(at: u32) -> Weights {
+    return Weights(array<vec4<f32>, 8>(x[at], x[at + 1u], x[at + 2u], x[at + 3u],
+                                       x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u]));
+}
+
+fn weights_of(n: vec4<u32>, chunk: u32) -> Four {
+    return Four(weights_at(n.x, chunk), weights_at(n.y, chunk), weights_at(n.z, chunk), weights_at(n.w, chunk));
+}
+
+fn finish_rows(m: u32, n0: u32, s: Sums) {
+    finish_row(m, n0, s.a[0]);
+    finish_row(m + 1u, n0, s.a[1]);
+    finish_row(m + 2u, n0, s.a[2]);
+    finish_row(m + 3u, n0, s.a[3]);
+    finish_row(m + 4u, n0, s.a[4]);
+    finish_row(m + 5u, n0, s.a[5]);
+    finish_row(m + 6u, n0, s.a[6]);
+    finish_row(m + 7u, n0, s.a[7]);
+}
 
 fn finish_row(m: u32, n0: u32, sums: vec4<f32>) {
     if m >= params.m { return; }
@@ -15,24 +33,20 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let tile = folded(group, groups);
     let m0 = (tile / tiles_n) * TILE_M;
     let n0 = (tile % tiles_n) * TILE_N + lane;
-    if m0 >= params.m { return; }
     // Rows past the end repeat the last one; their sums are never stored.
+    let x0 = min(m0 + lane, params.m - 1u) * (params.x_stride / 4u);
+    let x8 = min(m0 + 8u + lane, params.m - 1u) * (params.x_stride / 4u);
+    if m0 >= params.m { return; }
     let last = params.rows - 1u;
     let n = min(vec4<u32>(n0, n0 + WORKGROUP, n0 + 2u * WORKGROUP, n0 + 3u * WORKGROUP), vec4<u32>(last));
     let chunks = (params.cols + CHUNK - 1u) / CHUNK;
-    var s: Sums;
+    var low: Sums;
+    var high: Sums;  // of rows 8 to 15 of a tall tile
     for (var chunk = 0u; chunk < chunks; chunk++) {
-        let at = chunk * 8u + lane;
-        let q = Quads(array<vec4<f32>, 8>(quad(m0, at), quad(m0 + 1u, at), quad(m0 + 2u, at), quad(m0 + 3u, at),
-                                          quad(m0 + 4u, at), quad(m0 + 5u, at), quad(m0 + 6u, at), quad(m0 + 7u, at)));
-        s = advance(s, weights_at(n.x, chunk), weights_at(n.y, chunk), weights_at(n.z, chunk), weights_at(n.w, chunk), q);
+        let w = weights_of(n, chunk);
+        low = advance(low, w, x_chunk(x0 + chunk * 8u));
+        if TALL { high = advance(high, w, x_chunk(x8 + chunk * 8u)); }
     }
-    finish_row(m0, n0, s.a[0]);
-    finish_row(m0 + 1u, n0, s.a[1]);
-    finish_row(m0 + 2u, n0, s.a[2]);
-    finish_row(m0 + 3u, n0, s.a[3]);
-    finish_row(m0 + 4u, n0, s.a[4]);
-    finish_row(m0 + 5u, n0, s.a[5]);
-    finish_row(m0 + 6u, n0, s.a[6]);
-    finish_row(m0 + 7u, n0, s.a[7]);
+    finish_rows(m0, n0, low);
+    if TALL { finish_rows(m0 + 8u, n0, high); }
 }

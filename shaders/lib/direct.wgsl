@@ -1,131 +1,37 @@
-// Register tile of the *_direct kernels: an invocation owns 8 rows of x times 4 rows of W, WORKGROUP apart.
-// Invocation i holds quad i of the chunk of every row of x and hands it round by a subgroup broadcast; the
-// index of a broadcast must be a constant, so the eight quads are written out. (Unrolled by hand throughout: a
-// private array with a run-time index costs a software driver more than the arithmetic.)
+// Register tile of the *_direct kernels: an invocation owns 8 rows of x (16 in tall tiles of float kernels,
+// which decode W less often) times 4 rows of W, WORKGROUP apart.
+// Invocation i holds a quad of row i of x and hands it round by a subgroup broadcast. Unrolled by hand: a private array
+// with a run-time index costs a software driver more than the arithmetic.
+// What costs there is not arithmetic but memory: a load is a loop over the invocations, and a parameter a gather, unless
+// an earlier load of it dominates. So x comes in wide loads, and kernels read their parameters before they branch.
 // Precondition: the workgroup of 8 lies in one subgroup.
-const_assert TILE_M == 8u && THREAD_N == 4u && TILE_N == 4u * WORKGROUP && WORKGROUP == 8u;
+const TALL: bool = TILE_M == 16u;
+const_assert THREAD_N == 4u && (TILE_M == 8u || TALL) && TILE_N == 4u * WORKGROUP && WORKGROUP == 8u;
 
-struct Sums { a: array<vec4<f32>, 8> }  // [row of x], components: row of W
-struct Quads { v: array<vec4<f32>, 8> } // [row of x], this invocation's quad
+struct Sums { a: array<vec4<f32>, 8> }                            // [row of x], components: row of W
+struct Four { a: Weights, b: Weights, c: Weights, d: Weights }  // a chunk of this invocation's rows of W
 
 fn sums_of(s: vec4<f32>, w: mat4x4<f32>, v: vec4<f32>) -> vec4<f32> {
     return s + vec4<f32>(dot(w[0], v), dot(w[1], v), dot(w[2], v), dot(w[3], v));
 }
 
-fn advance_0(sums: Sums, w: mat4x4<f32>, x: Quads) -> Sums {
-    var s = sums;
-    s.a[0] = sums_of(s.a[0], w, subgroupBroadcast(x.v[0], 0u));
-    s.a[1] = sums_of(s.a[1], w, subgroupBroadcast(x.v[1], 0u));
-    s.a[2] = sums_of(s.a[2], w, subgroupBroadcast(x.v[2], 0u));
-    s.a[3] = sums_of(s.a[3], w, subgroupBroadcast(x.v[3], 0u));
-    s.a[4] = sums_of(s.a[4], w, subgroupBroadcast(x.v[4], 0u));
-    s.a[5] = sums_of(s.a[5], w, subgroupBroadcast(x.v[5], 0u));
-    s.a[6] = sums_of(s.a[6], w, subgroupBroadcast(x.v[6], 0u));
-    s.a[7] = sums_of(s.a[7], w, subgroupBroadcast(x.v[7], 0u));
-    return s;
+// Adds the products of one quad: x is the quad of this invocation's row.
+fn advance_quad(s: Sums, w: mat4x4<f32>, x: vec4<f32>) -> Sums {
+    return Sums(array<vec4<f32>, 8>(
+        sums_of(s.a[0], w, subgroupBroadcast(x, 0u)), sums_of(s.a[1], w, subgroupBroadcast(x, 1u)),
+        sums_of(s.a[2], w, subgroupBroadcast(x, 2u)), sums_of(s.a[3], w, subgroupBroadcast(x, 3u)),
+        sums_of(s.a[4], w, subgroupBroadcast(x, 4u)), sums_of(s.a[5], w, subgroupBroadcast(x, 5u)),
+        sums_of(s.a[6], w, subgroupBroadcast(x, 6u)), sums_of(s.a[7], w, subgroupBroadcast(x, 7u))));
 }
 
-fn advance_1(sums: Sums, w: mat4x4<f32>, x: Quads) -> Sums {
-    var s = sums;
-    s.a[0] = sums_of(s.a[0], w, subgroupBroadcast(x.v[0], 1u));
-    s.a[1] = sums_of(s.a[1], w, subgroupBroadcast(x.v[1], 1u));
-    s.a[2] = sums_of(s.a[2], w, subgroupBroadcast(x.v[2], 1u));
-    s.a[3] = sums_of(s.a[3], w, subgroupBroadcast(x.v[3], 1u));
-    s.a[4] = sums_of(s.a[4], w, subgroupBroadcast(x.v[4], 1u));
-    s.a[5] = sums_of(s.a[5], w, subgroupBroadcast(x.v[5], 1u));
-    s.a[6] = sums_of(s.a[6], w, subgroupBroadcast(x.v[6], 1u));
-    s.a[7] = sums_of(s.a[7], w, subgroupBroadcast(x.v[7], 1u));
-    return s;
-}
-
-fn advance_2(sums: Sums, w: mat4x4<f32>, x: Quads) -> Sums {
-    var s = sums;
-    s.a[0] = sums_of(s.a[0], w, subgroupBroadcast(x.v[0], 2u));
-    s.a[1] = sums_of(s.a[1], w, subgroupBroadcast(x.v[1], 2u));
-    s.a[2] = sums_of(s.a[2], w, subgroupBroadcast(x.v[2], 2u));
-    s.a[3] = sums_of(s.a[3], w, subgroupBroadcast(x.v[3], 2u));
-    s.a[4] = sums_of(s.a[4], w, subgroupBroadcast(x.v[4], 2u));
-    s.a[5] = sums_of(s.a[5], w, subgroupBroadcast(x.v[5], 2u));
-    s.a[6] = sums_of(s.a[6], w, subgroupBroadcast(x.v[6], 2u));
-    s.a[7] = sums_of(s.a[7], w, subgroupBroadcast(x.v[7], 2u));
-    return s;
-}
-
-fn advance_3(sums: Sums, w: mat4x4<f32>, x: Quads) -> Sums {
-    var s = sums;
-    s.a[0] = sums_of(s.a[0], w, subgroupBroadcast(x.v[0], 3u));
-    s.a[1] = sums_of(s.a[1], w, subgroupBroadcast(x.v[1], 3u));
-    s.a[2] = sums_of(s.a[2], w, subgroupBroadcast(x.v[2], 3u));
-    s.a[3] = sums_of(s.a[3], w, subgroupBroadcast(x.v[3], 3u));
-    s.a[4] = sums_of(s.a[4], w, subgroupBroadcast(x.v[4], 3u));
-    s.a[5] = sums_of(s.a[5], w, subgroupBroadcast(x.v[5], 3u));
-    s.a[6] = sums_of(s.a[6], w, subgroupBroadcast(x.v[6], 3u));
-    s.a[7] = sums_of(s.a[7], w, subgroupBroadcast(x.v[7], 3u));
-    return s;
-}
-
-fn advance_4(sums: Sums, w: mat4x4<f32>, x: Quads) -> Sums {
-    var s = sums;
-    s.a[0] = sums_of(s.a[0], w, subgroupBroadcast(x.v[0], 4u));
-    s.a[1] = sums_of(s.a[1], w, subgroupBroadcast(x.v[1], 4u));
-    s.a[2] = sums_of(s.a[2], w, subgroupBroadcast(x.v[2], 4u));
-    s.a[3] = sums_of(s.a[3], w, subgroupBroadcast(x.v[3], 4u));
-    s.a[4] = sums_of(s.a[4], w, subgroupBroadcast(x.v[4], 4u));
-    s.a[5] = sums_of(s.a[5], w, subgroupBroadcast(x.v[5], 4u));
-    s.a[6] = sums_of(s.a[6], w, subgroupBroadcast(x.v[6], 4u));
-    s.a[7] = sums_of(s.a[7], w, subgroupBroadcast(x.v[7], 4u));
-    return s;
-}
-
-fn advance_5(sums: Sums, w: mat4x4<f32>, x: Quads) -> Sums {
-    var s = sums;
-    s.a[0] = sums_of(s.a[0], w, subgroupBroadcast(x.v[0], 5u));
-    s.a[1] = sums_of(s.a[1], w, subgroupBroadcast(x.v[1], 5u));
-    s.a[2] = sums_of(s.a[2], w, subgroupBroadcast(x.v[2], 5u));
-    s.a[3] = sums_of(s.a[3], w, subgroupBroadcast(x.v[3], 5u));
-    s.a[4] = sums_of(s.a[4], w, subgroupBroadcast(x.v[4], 5u));
-    s.a[5] = sums_of(s.a[5], w, subgroupBroadcast(x.v[5], 5u));
-    s.a[6] = sums_of(s.a[6], w, subgroupBroadcast(x.v[6], 5u));
-    s.a[7] = sums_of(s.a[7], w, subgroupBroadcast(x.v[7], 5u));
-    return s;
-}
-
-fn advance_6(sums: Sums, w: mat4x4<f32>, x: Quads) -> Sums {
-    var s = sums;
-    s.a[0] = sums_of(s.a[0], w, subgroupBroadcast(x.v[0], 6u));
-    s.a[1] = sums_of(s.a[1], w, subgroupBroadcast(x.v[1], 6u));
-    s.a[2] = sums_of(s.a[2], w, subgroupBroadcast(x.v[2], 6u));
-    s.a[3] = sums_of(s.a[3], w, subgroupBroadcast(x.v[3], 6u));
-    s.a[4] = sums_of(s.a[4], w, subgroupBroadcast(x.v[4], 6u));
-    s.a[5] = sums_of(s.a[5], w, subgroupBroadcast(x.v[5], 6u));
-    s.a[6] = sums_of(s.a[6], w, subgroupBroadcast(x.v[6], 6u));
-    s.a[7] = sums_of(s.a[7], w, subgroupBroadcast(x.v[7], 6u));
-    return s;
-}
-
-fn advance_7(sums: Sums, w: mat4x4<f32>, x: Quads) -> Sums {
-    var s = sums;
-    s.a[0] = sums_of(s.a[0], w, subgroupBroadcast(x.v[0], 7u));
-    s.a[1] = sums_of(s.a[1], w, subgroupBroadcast(x.v[1], 7u));
-    s.a[2] = sums_of(s.a[2], w, subgroupBroadcast(x.v[2], 7u));
-    s.a[3] = sums_of(s.a[3], w, subgroupBroadcast(x.v[3], 7u));
-    s.a[4] = sums_of(s.a[4], w, subgroupBroadcast(x.v[4], 7u));
-    s.a[5] = sums_of(s.a[5], w, subgroupBroadcast(x.v[5], 7u));
-    s.a[6] = sums_of(s.a[6], w, subgroupBroadcast(x.v[6], 7u));
-    s.a[7] = sums_of(s.a[7], w, subgroupBroadcast(x.v[7], 7u));
-    return s;
-}
-
-// Adds the products of one chunk.
-fn advance(sums: Sums, a: Weights, b: Weights, c: Weights, d: Weights, x: Quads) -> Sums {
-    var s = sums;
-    s = advance_0(s, mat4x4<f32>(a.v[0], b.v[0], c.v[0], d.v[0]), x);
-    s = advance_1(s, mat4x4<f32>(a.v[1], b.v[1], c.v[1], d.v[1]), x);
-    s = advance_2(s, mat4x4<f32>(a.v[2], b.v[2], c.v[2], d.v[2]), x);
-    s = advance_3(s, mat4x4<f32>(a.v[3], b.v[3], c.v[3], d.v[3]), x);
-    s = advance_4(s, mat4x4<f32>(a.v[4], b.v[4], c.v[4], d.v[4]), x);
-    s = advance_5(s, mat4x4<f32>(a.v[5], b.v[5], c.v[5], d.v[5]), x);
-    s = advance_6(s, mat4x4<f32>(a.v[6], b.v[6], c.v[6], d.v[6]), x);
-    s = advance_7(s, mat4x4<f32>(a.v[7], b.v[7], c.v[7], d.v[7]), x);
-    return s;
+// Adds the products of one chunk of four rows of W with this invocation's row of x.
+fn advance(sums: Sums, w: Four, x: Weights) -> Sums {
+    var s = advance_quad(sums, mat4x4<f32>(w.a.v[0], w.b.v[0], w.c.v[0], w.d.v[0]), x.v[0]);
+    s = advance_quad(s, mat4x4<f32>(w.a.v[1], w.b.v[1], w.c.v[1], w.d.v[1]), x.v[1]);
+    s = advance_quad(s, mat4x4<f32>(w.a.v[2], w.b.v[2], w.c.v[2], w.d.v[2]), x.v[2]);
+    s = advance_quad(s, mat4x4<f32>(w.a.v[3], w.b.v[3], w.c.v[3], w.d.v[3]), x.v[3]);
+    s = advance_quad(s, mat4x4<f32>(w.a.v[4], w.b.v[4], w.c.v[4], w.d.v[4]), x.v[4]);
+    s = advance_quad(s, mat4x4<f32>(w.a.v[5], w.b.v[5], w.c.v[5], w.d.v[5]), x.v[5]);
+    s = advance_quad(s, mat4x4<f32>(w.a.v[6], w.b.v[6], w.c.v[6], w.d.v[6]), x.v[6]);
+    return advance_quad(s, mat4x4<f32>(w.a.v[7], w.b.v[7], w.c.v[7], w.d.v[7]), x.v[7]);
 }

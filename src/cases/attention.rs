@@ -24,7 +24,7 @@ struct Setting {
 }
 
 /// Several sequences of different lengths, prefill and decode, positions beyond a workgroup, grouped heads.
-const SETTINGS: [Setting; 9] = [
+const SETTINGS: [Setting; 11] = [
     Setting { heads: 4, kv_heads: 2, head_dim: 8, context: 40, parts: &[(0, 5), (11, 1), (3, 3)] },
     Setting { heads: 4, kv_heads: 4, head_dim: 32, context: 300, parts: &[(299, 1), (0, 1), (126, 3)] },
     Setting { heads: 6, kv_heads: 2, head_dim: 80, context: 70, parts: &[(30, 4), (64, 1)] },
@@ -34,6 +34,8 @@ const SETTINGS: [Setting; 9] = [
     Setting { heads: 2, kv_heads: 2, head_dim: 32, context: 140, parts: &[(0, 131)] },
     Setting { heads: 4, kv_heads: 2, head_dim: 10, context: 30, parts: &[(2, 3), (25, 1)] },
     Setting { heads: 5, kv_heads: 5, head_dim: 8, context: 9, parts: &[(1, 2), (0, 9), (8, 1), (4, 4)] },
+    Setting { heads: 4, kv_heads: 1, head_dim: 64, context: 50, parts: &[(0, 19), (40, 1), (7, 12)] },
+    Setting { heads: 2, kv_heads: 1, head_dim: 32, context: 20, parts: &[(19, 1), (0, 1), (7, 1), (3, 14)] },
 ];
 
 impl Setting {
@@ -250,12 +252,19 @@ pub(super) fn values(table: &mut Table) {
 }
 
 pub(super) fn fused(table: &mut Table) {
+    let kernel = table.kernel;
+    let direct = kernel == Kernel::AttentionDirect;
     for setting in SETTINGS {
+        if direct && !setting.head_dim.is_multiple_of(4) {
+            continue;
+        }
         let variant = format!("head_dim {}", setting.head_dim);
         table.add(variant, setting.shape(), Tolerance::Nmse(ONE_OP), move |gpu| {
             let (q, width) = (setting.queries(), setting.heads().width());
             let (keys, cache) = (setting.cache(32), setting.cache(33));
-            let (tokens, offset, x_stride, y_stride) = (setting.tokens(), 4, width + 7, width + 5);
+            // The kernel of tiles wants multiples of four.
+            let (x_stride, y_stride) = if direct { (width + 12, width + 8) } else { (width + 7, width + 5) };
+            let (tokens, offset) = (setting.tokens(), 4);
             let mut launch = Launch::new(gpu);
             launch
                 .input("x", &shifted(&q, width, offset, x_stride))?
@@ -263,10 +272,10 @@ pub(super) fn fused(table: &mut Table) {
                 .input("k_cache", &setting.on_device(&keys))?
                 .input("v_cache", &setting.on_device(&cache))?
                 .output("y", tokens.len() * y_stride)?;
-            let variant = Variant::plain(Kernel::Attention, Tile::attention(gpu.class()))
-                .constant("HEAD_DIM", setting.head_dim as u32);
+            let tile = if direct { Tile::attention_direct() } else { Tile::attention(gpu.class()) };
+            let variant = Variant::plain(kernel, tile).constant("HEAD_DIM", setting.head_dim as u32);
             let params = setting.params(x_stride, offset, y_stride);
-            let groups = (tokens.len() * setting.heads) as u64;
+            let groups = (tokens.len().div_ceil(tile.tile_m as usize) * setting.heads) as u64;
             let got = launch.dispatch(&variant, &[], &params, groups)?.single()?;
             let mut want = Vec::new();
             let slot = setting.context * setting.heads().kv_width();

@@ -100,15 +100,16 @@ impl<'a> Launch<'a> {
         self.dispatch(variant, &[], params, (elements as u64).div_ceil(variant.tile.workgroup.into()))
     }
 
-    /// A kernel with one workgroup per row.
+    /// A kernel with one workgroup, or one invocation, per row.
     pub(super) fn rowwise(
         &mut self,
         kernel: Kernel,
         params: &[(&str, u32)],
         rows: usize,
     ) -> Result<&mut Self> {
-        let variant = Variant::plain(kernel, Tile::reduction(self.gpu.class()));
-        self.dispatch(&variant, &[], params, rows as u64)
+        let tile = if kernel.row().direct { Tile::rows() } else { Tile::reduction(self.gpu.class()) };
+        let groups = (rows as u64).div_ceil(tile.tile_m.into());
+        self.dispatch(&Variant::plain(kernel, tile), &[], params, groups)
     }
 
     /// Runs everything and reads the outputs in the order they were named.

@@ -196,8 +196,8 @@ fn row(kernel: Kernel) -> Row {
         Kernel::GemvI8 | Kernel::GemmI8 | Kernel::GemmI8Direct => {
             row("reference::linear_integer", linear::integer)
         }
-        Kernel::Absmax => row("f32::abs, f32::max", quantize::absmax),
-        Kernel::Quantize => row("format::quantize_activations", quantize::quantize),
+        Kernel::Absmax | Kernel::AbsmaxDirect => row("f32::abs, f32::max", quantize::absmax),
+        Kernel::Quantize | Kernel::QuantizeDirect => row("format::quantize_activations", quantize::quantize),
         Kernel::RowRange => row("f32::min, f32::max", quantize::row_range),
         Kernel::QuantizeAffine => row("format::quantize_activations", quantize::quantize_affine),
         Kernel::BlockAbsmax => row("f32::abs, f32::max", rounding::block_absmax),
@@ -206,14 +206,14 @@ fn row(kernel: Kernel) -> Row {
         Kernel::RoundSteps | Kernel::RoundWide => row("format::fake_quantize", rounding::rounded_values),
         Kernel::RoundNvfp4 => row("format::fake_quantize", rounding::nvfp4),
         Kernel::DequantizeRows => row("reference::dequantize_activations", quantize::dequantize_rows),
-        Kernel::RmsNorm => row("reference::rms_norm", rows::rms_norm),
+        Kernel::RmsNorm | Kernel::RmsNormDirect => row("reference::rms_norm", rows::rms_norm),
         Kernel::LayerNorm => row("reference::layer_norm", rows::layer_norm),
         Kernel::Softmax => row("reference::softmax", rows::softmax),
         Kernel::Rope => row("reference::rope", attention::rope),
         Kernel::KvWrite => row("copies", attention::kv_write),
         Kernel::AttentionScores => row("reference::attention_scores", attention::scores),
         Kernel::AttentionValues => row("reference::attention_values", attention::values),
-        Kernel::Attention => row("reference::attention", attention::fused),
+        Kernel::Attention | Kernel::AttentionDirect => row("reference::attention", attention::fused),
         Kernel::Activate => row("reference::activate", elementwise::activate),
         Kernel::Add => row("reference::add", elementwise::add),
         Kernel::Mul => row("reference::mul", elementwise::mul),

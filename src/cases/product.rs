@@ -26,7 +26,7 @@ pub(super) fn serves(kernel: Kernel, m: usize) -> bool {
 fn tile(gpu: &Device, kernel: Kernel, m: usize, cols: usize) -> Tile {
     match kernel {
         Kernel::Gemv | Kernel::GemvI8 => Tile::gemv(gpu.class(), m, cols),
-        Kernel::GemmDirect | Kernel::GemmI8Direct => Tile::direct(),
+        Kernel::GemmDirect | Kernel::GemmI8Direct => Tile::direct(m, kernel == Kernel::GemmI8Direct),
         _ => Tile::gemm(),
     }
 }

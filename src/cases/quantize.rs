@@ -38,15 +38,21 @@ fn activations(rows: usize, cols: usize) -> Vec<f32> {
 }
 
 pub(super) fn absmax(table: &mut Table) {
+    let kernel = table.kernel;
     let mut shapes: Vec<(usize, usize, &str)> = SHAPES.iter().map(|(p, cols)| (rows(p), *cols, "")).collect();
     shapes.push((65_600, 3, " folded"));
+    shapes.push((524_300, 4, " folded eightfold"));
     for (rows, cols, label) in shapes {
+        if kernel.row().direct && cols % 4 != 0 {
+            continue;
+        }
+        let stride = cols.next_multiple_of(4) + 4;
         table.add("", format!("[{rows}, {cols}]{label}"), Tolerance::Exact, move |gpu| {
             let x = activations(rows, cols);
             let mut launch = Launch::new(gpu);
-            launch.input("x", &strided(&x, cols, cols + 3, STRAY))?.output("maxima", rows)?;
-            let params = [("m", rows as u32), ("cols", cols as u32), ("x_stride", cols as u32 + 3)];
-            let got = launch.rowwise(Kernel::Absmax, &params, rows)?.single()?;
+            launch.input("x", &strided(&x, cols, stride, STRAY))?.output("maxima", rows)?;
+            let params = [("m", rows as u32), ("cols", cols as u32), ("x_stride", stride as u32)];
+            let got = launch.rowwise(kernel, &params, rows)?.single()?;
             let max = |row: &[f32]| row.iter().fold(0.0f32, |m, v| m.max(v.abs()));
             let want: Vec<f32> = x.chunks(cols).map(max).collect();
             Ok(Outcome::floats(got, to_words(&want), 0))
@@ -79,6 +85,7 @@ pub(super) fn row_range(table: &mut Table) {
 /// What the quantize kernels give: packed codes `[rows, words]` and a scale per row.
 fn on_device(
     gpu: &Device,
+    kernel: Kernel,
     x: &[f32],
     cols: usize,
     tokens: &[Token],
@@ -86,31 +93,41 @@ fn on_device(
 ) -> Result<(Vec<u32>, Vec<f32>)> {
     let rows = tokens.len();
     let words = cols.next_multiple_of(32) / 4;
+    let ranges = ranges(x, cols);
     let maxima: Vec<f32> = x.chunks(cols).map(|row| row.iter().fold(0.0f32, |m, v| m.max(v.abs()))).collect();
     let mut launch = Launch::new(gpu);
+    // The kernel of rows reads whole chunks.
+    let (x, x_stride) = match kernel.row().direct {
+        true => {
+            let padded: Vec<f32> = strided(x, cols, words * 4, 0).into_iter().map(f32::from_bits).collect();
+            (strided(&padded, words * 4, words * 4 + 8, STRAY), words * 4 + 8)
+        }
+        false => (strided(x, cols, cols + 3, STRAY), cols + 3),
+    };
     launch
-        .input("x", &strided(x, cols, cols + 3, STRAY))?
+        .input("x", &x)?
         .input("maxima", &maxima)?
-        .input("ranges", &ranges(x, cols))?
+        .input("ranges", &ranges)?
         .input("tokens", &token_rows(tokens))?
         .output("y", rows * words)?
         .output("x_scale", rows)?;
     let mut params = vec![
         ("m", rows as u32),
         ("cols", cols as u32),
-        ("x_stride", cols as u32 + 3),
+        ("x_stride", x_stride as u32),
         ("y_stride", words as u32),
     ];
-    let tile = Tile::reduction(gpu.class());
+    let tile = if kernel.row().direct { Tile::rows() } else { Tile::reduction(gpu.class()) };
     let variant = match format {
         ActivationFormat::Int { bits, scope } => {
             params.push(("q_max", (1 << (bits - 1)) - 1));
             let per_tensor = u32::from(scope == ActivationScope::Tensor);
-            Variant::plain(Kernel::Quantize, tile).constant("PER_TENSOR", per_tensor)
+            Variant::plain(kernel, tile).constant("PER_TENSOR", per_tensor)
         }
-        _ => Variant::plain(Kernel::QuantizeAffine, tile),
+        _ => Variant::plain(kernel, tile),
     };
-    let mut out = launch.dispatch(&variant, &[], &params, rows as u64)?.finish()?;
+    let groups = rows.div_ceil(tile.tile_m as usize) as u64;
+    let mut out = launch.dispatch(&variant, &[], &params, groups)?.finish()?;
     let scales = out.remove(1).into_iter().map(f32::from_bits).collect();
     Ok((out.remove(0), scales))
 }
@@ -142,20 +159,21 @@ fn add(
     cols: usize,
     ulps: f64,
 ) {
+    let kernel = table.kernel;
     let tokens = sequences(parts);
     let shape = format!("{format} [{}, {cols}], {} sequences", tokens.len(), parts.len());
     let close = Tolerance::Close { absolute: 0.0, relative: ulps / f64::from(1 << 23) };
     let scale_tokens = tokens.clone();
     table.add(format!("{name}scales"), &shape, close, move |gpu| {
         let x = activations(scale_tokens.len(), cols);
-        let (_, got) = on_device(gpu, &x, cols, &scale_tokens, format)?;
+        let (_, got) = on_device(gpu, kernel, &x, cols, &scale_tokens, format)?;
         Ok(Outcome::dense(&got, &expected(&x, cols, &scale_tokens, format).scales, 0))
     });
     // 2.5 units in the last place of the largest quotient, 127.
     let close = Tolerance::Close { absolute: 2e-5, relative: 0.0 };
     table.add(format!("{name}codes"), &shape, close, move |gpu| {
         let x = activations(tokens.len(), cols);
-        let (words, scales) = on_device(gpu, &x, cols, &tokens, format)?;
+        let (words, scales) = on_device(gpu, kernel, &x, cols, &tokens, format)?;
         Ok(excess(&words, &scales, &x, cols, &expected(&x, cols, &tokens, format)))
     });
 }

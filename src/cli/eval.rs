@@ -165,11 +165,13 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     Ok(true)
 }
 
+/// Whether the f32 model can be had from `model`.
+pub(crate) fn is_unquantized(model: &Model) -> bool {
+    let pairs = model.graph().weights.iter().zip(model.native_formats());
+    pairs.filter(|(w, _)| w.role != Role::Vector).all(|(_, format)| common::is_natural(format))
+}
+
 fn baseline(args: &Args, model: &Model, assignment: &Assignment) -> Result<Baseline> {
-    let all_natural = |model: &Model| {
-        let pairs = model.graph().weights.iter().zip(model.native_formats());
-        pairs.filter(|(w, _)| w.role != Role::Vector).all(|(_, format)| common::is_natural(format))
-    };
     if let Some(path) = &args.baseline {
         let other = Model::load(path)?;
         let (got, want) = (other.graph().vocabulary, model.graph().vocabulary);
@@ -180,18 +182,18 @@ fn baseline(args: &Args, model: &Model, assignment: &Assignment) -> Result<Basel
                 path.display()
             );
         }
-        if !all_natural(&other) {
+        if !is_unquantized(&other) {
             bail!("the baseline {} is quantized itself; give the original checkpoint", path.display());
         }
         let assignment = common::f32_assignment(&other);
         return Ok(Baseline::Other(Box::new(other), assignment));
     }
-    if !all_natural(model) && model.is_made_from_embedded() {
+    if !is_unquantized(model) && model.is_made_from_embedded() {
         let other = Model::embedded()?;
         let assignment = common::f32_assignment(&other);
         return Ok(Baseline::Other(Box::new(other), assignment));
     }
-    if !all_natural(model) {
+    if !is_unquantized(model) {
         return Ok(Baseline::Missing(
             "no KL and agreement: this file holds no f32 weights; name the original model with --baseline"
                 .to_string(),
@@ -211,6 +213,27 @@ pub(crate) fn batching(model: &Model, windows: &[Window], gpu: Option<&Gpu>) -> 
 }
 
 impl TextArgs {
+    /// The file asked for.
+    pub(crate) fn path(&self) -> Option<&PathBuf> {
+        self.text.as_ref()
+    }
+
+    /// The number of windows asked for.
+    pub(crate) fn windows_asked(&self) -> Option<usize> {
+        self.windows
+    }
+
+    /// The tokens per window asked for.
+    pub(crate) fn context_asked(&self) -> Option<usize> {
+        self.context
+    }
+
+    /// Asks for what another command line asked for; a file that is named stays.
+    pub(crate) fn restore(&mut self, text: Option<PathBuf>, windows: Option<usize>, context: Option<usize>) {
+        self.text = self.text.take().or(text);
+        (self.windows, self.context) = (windows, context);
+    }
+
     /// Tokens per window.
     fn context(&self, model: &Model) -> Result<usize> {
         let most = model.graph().context;
@@ -223,6 +246,16 @@ impl TextArgs {
 
     /// The windows to evaluate, and how many the text has. `is_embedded` says that the default text is the model's own.
     pub(crate) fn windows(&self, model: &Model, is_embedded: bool) -> Result<(Vec<Window>, usize)> {
+        self.windows_of(model, is_embedded, None)
+    }
+
+    /// The same, with `most` windows where --windows is not given.
+    pub(crate) fn windows_of(
+        &self,
+        model: &Model,
+        is_embedded: bool,
+        most: Option<usize>,
+    ) -> Result<(Vec<Window>, usize)> {
         let Some(tokenizer) = model.tokenizer() else {
             bail!(
                 "model `{}` has no tokenizer.json, so it cannot read a text; put the model's tokenizer.json beside its \
@@ -248,7 +281,7 @@ impl TextArgs {
         let context = self.context(model)?;
         let mut windows = windows(&bytes, tokenizer, model.bos(), context).context(label)?;
         let available = windows.len();
-        windows.truncate(self.windows.unwrap_or(available));
+        windows.truncate(self.windows.or(most).unwrap_or(available));
         let vocabulary = model.graph().vocabulary;
         if let Some(id) = windows
             .iter()

@@ -5,11 +5,15 @@ mod common;
 mod dequantize;
 mod devices;
 mod eval;
+mod evaluate;
 mod explain;
 mod formats;
 mod generate;
 mod inspect;
+mod meter;
 mod quantize;
+mod search;
+mod sweep;
 mod unfit;
 mod verify;
 
@@ -45,6 +49,9 @@ enum Verb {
     Devices(devices::Args),
     Generate(generate::Args),
     Eval(eval::Args),
+    Evaluate(evaluate::Args),
+    Search(Box<search::Args>),
+    Sweep(sweep::Args),
     Quantize(quantize::Args),
     Dequantize(dequantize::Args),
     Inspect(inspect::Args),
@@ -60,6 +67,9 @@ pub(crate) fn main() -> ExitCode {
         Verb::Devices(args) => devices::run(&args),
         Verb::Generate(args) => generate::run(&args),
         Verb::Eval(args) => eval::run(&args),
+        Verb::Evaluate(args) => evaluate::run(&args),
+        Verb::Search(args) => search::run(&args),
+        Verb::Sweep(args) => sweep::run(&args),
         Verb::Quantize(args) => quantize::run(&args),
         Verb::Dequantize(args) => dequantize::run(&args),
         Verb::Inspect(args) => inspect::run(&args),

@@ -51,7 +51,7 @@ impl Lowering<'_> {
                 let maxima = self.c.gpu.buffer("row maxima", (x.rows * 4) as u64)?;
                 let buffers = [("x", &x.buffer), ("maxima", &maxima)];
                 self.rowwise(Kernel::Absmax, &buffers, &params, x.rows)?;
-                let variant = Variant::plain(Kernel::Quantize, Tile::reduction(self.c.gpu.class()))
+                let variant = matmul::row_variant(self.c.gpu, Kernel::Quantize, &params, x.rows)
                     .constant("PER_TENSOR", u32::from(scope == ActivationScope::Tensor));
                 let buffers = [
                     ("x", &x.buffer),
@@ -61,7 +61,8 @@ impl Lowering<'_> {
                     ("x_scale", &q.scales),
                 ];
                 params.push(("q_max", (1 << (bits - 1)) - 1));
-                self.dispatch(&variant, &buffers, &params, x.rows as u64)?;
+                let groups = (x.rows as u64).div_ceil(variant.tile.tile_m.into());
+                self.dispatch(&variant, &buffers, &params, groups)?;
             }
             ActivationFormat::TorchDynamic => {
                 let ranges = self.c.gpu.buffer("row ranges", (x.rows * 8) as u64)?;

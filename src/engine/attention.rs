@@ -1,10 +1,11 @@
 //! Lowering of attention: one fused kernel, or scores, softmax and values.
 
+use super::matmul::Method;
 use super::plan::Lowering;
 use super::values::Value;
 use crate::error::{Result, invalid};
 use crate::graph::{NodeId, Op};
-use crate::shader::{Kernel, Tile, Variant};
+use crate::shader::{DeviceClass, Kernel, Tile, Variant};
 
 impl Lowering<'_> {
     /// Writes the keys and values of the batch to the caches, then attends.
@@ -44,8 +45,16 @@ impl Lowering<'_> {
         ];
         let rows = q.rows * heads;
         if self.c.fused {
-            let variant = Variant::plain(Kernel::Attention, Tile::attention(gpu.class()))
-                .constant("HEAD_DIM", head_dim as u32);
+            // Rows of one sequence share keys; where sequences bring a row each, tiles would work on one row at a time.
+            let sequences =
+                k_cache.bytes() as usize / (self.c.context * kv_heads * head_dim.next_multiple_of(4) * 4);
+            let shared = q.rows >= 4 * sequences && head_dim.is_multiple_of(4) && q.offset.is_multiple_of(4);
+            let direct = gpu.class() == DeviceClass::Cpu && Method::Direct.runs_on(gpu, q.rows) && shared;
+            let (kernel, tile) = match direct {
+                true => (Kernel::AttentionDirect, Tile::attention_direct()),
+                false => (Kernel::Attention, Tile::attention(gpu.class())),
+            };
+            let variant = Variant::plain(kernel, tile).constant("HEAD_DIM", head_dim as u32);
             let buffers = [
                 ("x", &q.buffer),
                 ("tokens", self.c.tokens),
@@ -53,7 +62,8 @@ impl Lowering<'_> {
                 ("v_cache", &v_cache),
                 ("y", &y.buffer),
             ];
-            return self.dispatch(&variant, &buffers, &params, rows as u64);
+            let groups = q.rows.div_ceil(tile.tile_m as usize) * heads;
+            return self.dispatch(&variant, &buffers, &params, groups as u64);
         }
         let (scores, weights) = match self.scores.get(&(rows * span)) {
             Some(pair) => pair.clone(),

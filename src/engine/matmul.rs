@@ -151,6 +151,23 @@ impl Method {
     }
 }
 
+/// How rows are reduced: a workgroup for each, or, where those are slow and rows are many, an invocation.
+pub(super) fn row_variant(gpu: &Gpu, kernel: Kernel, params: &[(&str, u32)], rows: usize) -> Variant {
+    let direct = match kernel {
+        Kernel::Absmax => Some(Kernel::AbsmaxDirect),
+        Kernel::Quantize => Some(Kernel::QuantizeDirect),
+        Kernel::RmsNorm => Some(Kernel::RmsNormDirect),
+        _ => None,
+    };
+    let quads = |name: &str| params.iter().all(|(of, value)| *of != name || value.is_multiple_of(4));
+    let fits =
+        rows >= 2 * Tile::rows().tile_m as usize && ["cols", "x_stride", "y_stride"].into_iter().all(quads);
+    match direct.filter(|_| fits && Method::choose(gpu, rows) == Method::Direct) {
+        Some(direct) => Variant::plain(direct, Tile::rows()),
+        None => Variant::plain(kernel, Tile::reduction(gpu.class())),
+    }
+}
+
 fn pipeline(
     gpu: &Gpu,
     method: Method,
@@ -164,7 +181,7 @@ fn pipeline(
     let tile = match method {
         Method::Gemv => Tile::gemv(gpu.class(), m, cols),
         Method::Tiled => Tile::gemm(),
-        Method::Direct => Tile::direct(),
+        Method::Direct => Tile::direct(m, kernel == Kernel::GemmI8Direct),
     };
     let mut variant =
         Variant { format: Some(format), epilogue: Some(epilogue), ..Variant::plain(kernel, tile) };

@@ -171,7 +171,7 @@ impl Lowering<'_> {
         self.dispatch(&variant, buffers, params, groups)
     }
 
-    /// One workgroup per row.
+    /// One workgroup per row, or one invocation, see [`matmul::row_variant`].
     pub(super) fn rowwise(
         &mut self,
         kernel: Kernel,
@@ -179,8 +179,8 @@ impl Lowering<'_> {
         params: &[(&str, u32)],
         rows: usize,
     ) -> Result<()> {
-        let variant = Variant::plain(kernel, Tile::reduction(self.c.gpu.class()));
-        self.dispatch(&variant, buffers, params, rows as u64)
+        let variant = matmul::row_variant(self.c.gpu, kernel, params, rows);
+        self.dispatch(&variant, buffers, params, (rows as u64).div_ceil(variant.tile.tile_m.into()))
     }
 
     /// Rows of what `step` computes.

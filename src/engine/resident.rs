@@ -206,6 +206,7 @@ pub struct Resident {
     seen: HashSet<(WeightId, Format)>,
     clock: u64,
     uploaded: u64,
+    reloaded: u64,
     evictions: u64,
 }
 
@@ -221,6 +222,7 @@ impl Resident {
             seen: HashSet::new(),
             clock: 0,
             uploaded: 0,
+            reloaded: 0,
             evictions: 0,
         }
     }
@@ -235,9 +237,9 @@ impl Resident {
         self.uploaded
     }
 
-    /// Variants that are or were resident.
-    pub fn variants_seen(&self) -> usize {
-        self.seen.len()
+    /// Weight bytes uploaded again after an eviction.
+    pub fn reloaded_bytes(&self) -> u64 {
+        self.reloaded
     }
 
     /// Matrices dropped to stay within the budget.
@@ -270,7 +272,9 @@ impl Resident {
         self.make_room(packed.bytes() as u64);
         let matrix = Arc::new(DeviceMatrix::upload(&self.gpu, name, &packed)?);
         self.uploaded += matrix.bytes as u64;
-        self.seen.insert((weight, format));
+        if !self.seen.insert((weight, format)) {
+            self.reloaded += matrix.bytes as u64;
+        }
         self.matrices.insert((weight, format), Entry { matrix: matrix.clone(), used: self.clock });
         Ok(matrix)
     }
@@ -334,6 +338,12 @@ impl Resident {
         if self.matrices.remove(&(weight, format)).is_some() {
             self.evictions += 1;
         }
+    }
+
+    /// Drops `weight` in `format` as something that is not wanted again; no eviction.
+    pub fn release(&mut self, weight: WeightId, format: Format) {
+        self.matrices.remove(&(weight, format));
+        self.seen.remove(&(weight, format));
     }
 
     /// Drops the least recently used matrices that no session holds until `incoming` bytes fit the budget.

@@ -168,6 +168,16 @@ impl Trials {
         &self.resident
     }
 
+    /// The weights, to go on with on another text.
+    pub fn into_resident(self) -> Resident {
+        self.resident
+    }
+
+    /// Whether steps are fused.
+    pub fn is_fused(&self) -> bool {
+        self.options.fused
+    }
+
     /// What has been done so far.
     pub fn counters(&self) -> TrialCounters {
         self.counters
@@ -203,7 +213,8 @@ impl Trials {
         let unwanted: Vec<_> =
             self.used.keys().filter(|(weight, format)| !keep(*weight, *format)).copied().collect();
         for key in unwanted {
-            self.drop_matrix(key);
+            self.let_go(key);
+            self.resident.release(key.0, key.1);
         }
         Ok(tally)
     }
@@ -313,11 +324,13 @@ impl Trials {
         while self.resident.resident_bytes() + incoming > budget {
             let idle = self.used.iter().filter(|(key, used)| **used < now && self.resident.has(key.0, key.1));
             let Some((&key, _)) = idle.min_by_key(|(key, used)| (**used, key.0)) else { return };
-            self.drop_matrix(key);
+            self.let_go(key);
+            self.resident.evict(key.0, key.1);
         }
     }
 
-    fn drop_matrix(&mut self, key: (WeightId, Format)) {
+    /// Forgets everything that holds a matrix.
+    fn let_go(&mut self, key: (WeightId, Format)) {
         self.used.remove(&key);
         if self.matrices[key.0].as_ref().is_some_and(|matrix| matrix.format == key.1) {
             self.matrices[key.0] = None;
@@ -326,7 +339,6 @@ impl Trials {
         let steps: Vec<usize> = (0..self.steps.len()).filter(|&at| reads(&self.steps[at])).collect();
         self.states.iter_mut().for_each(|state| state.drop_recordings(&steps, key.1));
         self.timing = None;
-        self.resident.evict(key.0, key.1);
     }
 
     /// The recordings that bring the values of state `at` to `assignment`.

@@ -1,10 +1,10 @@
-//! `name(value,key=value,...)` taken apart and read by type.
+//! `name(value,key=value,...)` taken apart and read by type: formats, and the samplers of searches.
 
 use crate::error::{Error, Result, invalid};
 
 /// A name with its arguments, by position or by key.
-pub(super) struct Call<'a> {
-    pub(super) name: &'a str,
+pub(crate) struct Call<'a> {
+    pub(crate) name: &'a str,
     /// Key (empty for an argument by position) and value.
     arguments: Vec<(&'a str, &'a str)>,
     /// Names of the parameters, in order; set by [`Call::expect`].
@@ -12,7 +12,7 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn parse(text: &'a str) -> Result<Self> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self> {
         let text = text.trim();
         let unbalanced =
             || Error::Invalid(format!("`{text}`: unbalanced parentheses; want name(key=value,...)"));
@@ -22,7 +22,7 @@ impl<'a> Call<'a> {
             Some((name, rest)) => (name.trim_end(), Some(rest.strip_suffix(')').ok_or_else(unbalanced)?)),
         };
         if name.is_empty() {
-            invalid!("a format has no name; want e.g. int4 or int4(group=128)");
+            invalid!("`{text}` has no name; want name or name(key=value,...), e.g. int4(group=128)");
         }
         let inside = inside.map_or("", str::trim);
         if inside.contains(['(', ')']) {
@@ -50,7 +50,7 @@ impl<'a> Call<'a> {
     }
 
     /// Names the parameters, for arguments by position; a bare word that is a parameter stands for `word=true`.
-    pub(super) fn expect(mut self, keys: &'static [&'static str]) -> Result<Self> {
+    pub(crate) fn expect(mut self, keys: &'static [&'static str]) -> Result<Self> {
         self.keys = keys;
         let want = if keys.is_empty() { "it takes none".to_owned() } else { keys.join(", ") };
         let mut keyed = false;
@@ -85,13 +85,18 @@ impl<'a> Call<'a> {
         Ok(self)
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&'a str> {
+    /// The keys that are given.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.arguments.iter().map(|(key, _)| *key).filter(|key| !key.is_empty())
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&'a str> {
         debug_assert!(self.keys.contains(&key), "{key}");
         self.arguments.iter().find(|(known, _)| *known == key).map(|(_, value)| *value)
     }
 
     /// A whole number, `default` where none is given or where it is `none` or `null`.
-    pub(super) fn number<T: std::str::FromStr>(&self, key: &str, default: T) -> Result<T> {
+    pub(crate) fn number<T: std::str::FromStr>(&self, key: &str, default: T) -> Result<T> {
         match self.get(key) {
             None | Some("none" | "null" | "None") => Ok(default),
             Some(text) if text.starts_with('+') => Err(self.bad(key, text, "a whole number without a sign")),
@@ -99,7 +104,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    pub(super) fn flag(&self, key: &str, default: bool) -> Result<bool> {
+    pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool> {
         match self.get(key) {
             None => Ok(default),
             Some("true" | "True") => Ok(true),
@@ -109,7 +114,7 @@ impl<'a> Call<'a> {
     }
 
     /// One of several words.
-    pub(super) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)], default: T) -> Result<T> {
+    pub(crate) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)], default: T) -> Result<T> {
         let Some(text) = self.get(key) else { return Ok(default) };
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
         let found = choices.iter().find(|(name, _)| *name == text);
@@ -117,7 +122,7 @@ impl<'a> Call<'a> {
     }
 
     /// `[1,16]`, or a single number.
-    pub(super) fn list(&self, key: &str) -> Result<Option<Vec<i32>>> {
+    pub(crate) fn list(&self, key: &str) -> Result<Option<Vec<i32>>> {
         let Some(text) = self.get(key) else { return Ok(None) };
         let want = || self.bad(key, text, "a list such as [1,16]");
         let inside = match text.strip_prefix('[') {
@@ -128,7 +133,7 @@ impl<'a> Call<'a> {
         numbers.filter(|list| list.len() <= 3).map(Some).ok_or_else(want)
     }
 
-    pub(super) fn bad(&self, key: &str, got: &str, want: &str) -> Error {
+    pub(crate) fn bad(&self, key: &str, got: &str, want: &str) -> Error {
         Error::Invalid(format!("`{}`: {key} = `{got}`: want {want}", self.name))
     }
 }

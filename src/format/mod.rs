@@ -33,7 +33,7 @@
 mod activation;
 mod bits;
 mod block;
-mod call;
+pub(crate) mod call;
 mod catalog;
 mod codebook;
 mod custom;

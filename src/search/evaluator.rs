@@ -1,31 +1,30 @@
-//! Measuring points: over resident weights on a device, or on the CPU reference.
+//! Measuring assignments: over resident weights on a device, or on the CPU reference.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::packing::{Packer, VariantFacts};
-use super::{Measurement, Point, Space};
-use crate::engine::{Prediction, Resident, Tally, TrialOptions, Trials};
+use super::{Costs, Measurement, Packer};
+use crate::engine::{PassTime, Prediction, Resident, Tally, TrialOptions, Trials};
 use crate::error::{Error, Result, invalid};
-use crate::eval::{Batching, TensorKind, TensorMemory, batches, evaluate};
-use crate::format::Format;
+use crate::eval::{Batching, batches, evaluate};
+use crate::format::{Format, Spec};
 use crate::gpu::Gpu;
-use crate::graph::{Assignment, Graph, Role, WeightId};
+use crate::graph::{Assignment, Role, WeightId};
 use crate::model::Model;
 use crate::model::text::Window;
 use crate::run::Runner;
 
-/// What became of a point: a measurement, or why there is none (its loss is not a number).
+/// What became of an assignment: a measurement, or why there is none (its loss is not a number, a layer cannot have it).
 pub type Outcome = std::result::Result<Measurement, String>;
 
-/// Measures points of a space.
+/// Measures assignments of one model on one text.
 pub trait Evaluator {
-    /// The outcomes of `points`, in their order.
+    /// The outcomes of `assignments`, in their order.
     ///
     /// # Errors
     /// When nothing can be measured any more, e.g. because the device is lost.
-    fn evaluate(&mut self, points: &[Point]) -> Result<Vec<Outcome>>;
+    fn evaluate(&mut self, assignments: &[Assignment]) -> Result<Vec<Outcome>>;
 
     /// What it did so far.
     fn usage(&self) -> Usage {
@@ -36,10 +35,10 @@ pub trait Evaluator {
 /// Where the effort of an evaluator went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Usage {
-    /// Weight bytes uploaded since the first trial.
+    /// Weight bytes uploaded in all.
     pub uploaded_bytes: u64,
-    /// Weight bytes uploaded since the last variant was seen for the first time.
-    pub uploaded_after_warm_up: u64,
+    /// Weight bytes uploaded again, of variants that had been dropped: 0 within the device memory.
+    pub reloaded_bytes: u64,
     /// Variants dropped to stay within the device memory.
     pub evictions: u64,
     /// Share of the steps of the graph whose values were still there from the trial before.
@@ -48,162 +47,44 @@ pub struct Usage {
     pub device_seconds: f64,
 }
 
-/// What points cost, known before anything runs.
-#[derive(Clone, Debug)]
-pub struct Costs {
-    facts: HashMap<(WeightId, Format), VariantFacts>,
-    /// Bytes of everything that is not searched.
-    pub fixed_bytes: u64,
-    linears: Vec<WeightId>,
-    linear_weights: u64,
-    tensors: Vec<(Role, usize, usize)>,
-}
-
-impl Costs {
-    /// `facts` has every variant of the space.
-    ///
-    /// # Errors
-    /// When a format of a layer that is not searched cannot hold it.
-    pub fn new(
-        graph: &Graph,
-        space: &Space,
-        facts: HashMap<(WeightId, Format), VariantFacts>,
-    ) -> Result<Self> {
-        let searched: Vec<WeightId> =
-            space.dimensions.iter().flat_map(|d| d.weights.iter().copied()).collect();
-        let mut fixed_bytes = 0;
-        for (id, weight) in graph.weights.iter().enumerate().filter(|(id, _)| !searched.contains(id)) {
-            let format = if weight.role == Role::Vector { Format::F32 } else { space.base.specs[id].weight };
-            let layout = format.layout(weight.rows, weight.cols)?;
-            fixed_bytes += (layout.code_words + layout.scale_words) as u64 * 4;
-        }
-        let is_linear = |id: &WeightId| graph.weights[*id].role == Role::Linear;
-        let linears: Vec<WeightId> = (0..graph.weights.len()).filter(is_linear).collect();
-        let linear_weights =
-            linears.iter().map(|&id| (graph.weights[id].rows * graph.weights[id].cols) as u64).sum();
-        let tensors = graph.weights.iter().map(|w| (w.role, w.rows, w.cols)).collect();
-        Ok(Self { facts, fixed_bytes, linears, linear_weights, tensors })
-    }
-
-    /// Packed bytes of a dimension of `space` with one of its candidates.
-    pub fn bytes(&self, space: &Space, dimension: usize, choice: usize) -> u64 {
-        let dimension = &space.dimensions[dimension];
-        let format = dimension.candidates[choice].weight;
-        dimension
-            .weights
-            .iter()
-            .filter_map(|&id| self.facts.get(&(id, format)))
-            .map(|facts| facts.bytes)
-            .sum()
-    }
-
-    /// Squared error of the weights of a dimension over their squared sum, the mean over tied layers.
-    pub fn noise(&self, space: &Space, dimension: usize, choice: usize) -> f64 {
-        let dimension = &space.dimensions[dimension];
-        let format = dimension.candidates[choice].weight;
-        let noise: f64 = dimension
-            .weights
-            .iter()
-            .filter_map(|&id| self.facts.get(&(id, format)))
-            .map(|facts| facts.noise)
-            .sum();
-        noise / dimension.weights.len() as f64
-    }
-
-    fn weight_bytes(&self, id: WeightId, format: Format) -> u64 {
-        if let Some(facts) = self.facts.get(&(id, format)) {
-            return facts.bytes;
-        }
-        let (_, rows, cols) = self.tensors[id];
-        format.layout(rows, cols).map_or(0, |layout| (layout.code_words + layout.scale_words) as u64 * 4)
-    }
-
-    /// Bytes of the whole model, and bits per weight of its block linears.
-    pub fn size(&self, assignment: &Assignment) -> (u64, f64) {
-        let of = |id: WeightId| {
-            let vector = self.tensors[id].0 == Role::Vector;
-            self.weight_bytes(id, if vector { Format::F32 } else { assignment.specs[id].weight })
-        };
-        let bytes = (0..self.tensors.len()).map(of).sum();
-        let linear: u64 = self.linears.iter().map(|&id| of(id)).sum();
-        (bytes, linear as f64 * 8.0 / self.linear_weights.max(1) as f64)
-    }
-
-    /// Bytes by nominal widths: searched and other block linears at the width of their codes, everything else at 32 bits.
-    pub fn nominal_bytes(&self, assignment: &Assignment) -> u64 {
-        let of = |(id, &(role, rows, cols)): (WeightId, &(Role, usize, usize))| {
-            let dense = (rows * cols) as u64 * 32;
-            if role != Role::Linear {
-                return dense;
-            }
-            let format = assignment.specs[id].weight;
-            TensorMemory::new("", TensorKind::Linear, String::new(), format, rows, cols)
-                .map_or(dense, |memory| memory.code_bits)
-        };
-        self.tensors.iter().enumerate().map(of).sum::<u64>() / 8
-    }
-}
-
-/// Seconds that parts of a forward pass take.
-#[derive(Clone, Debug, Default)]
-pub struct LatencyTable {
-    /// Everything that is not searched.
-    pub fixed: f64,
-    /// `[dimension][candidate]`
-    pub layers: Vec<Vec<f64>>,
-}
-
-impl LatencyTable {
-    /// The sum over the layers of `point`.
-    pub fn seconds(&self, point: &[usize]) -> f64 {
-        self.fixed + self.layers.iter().zip(point).map(|(layer, &choice)| layer[choice]).sum::<f64>()
-    }
-}
-
-/// The measurement of `point` from sums over tokens.
-fn outcome(
-    tally: Tally,
-    space: &Space,
-    costs: &Costs,
-    latency: Option<&LatencyTable>,
-    point: &[usize],
-) -> Outcome {
-    let n = tally.tokens.max(1) as f64;
-    let (loss, kl) = (tally.loss / n, tally.kl / n);
-    if !loss.is_finite() || !kl.is_finite() {
-        return Err(format!("the loss is {loss}, the divergence {kl}: values overflowed in these formats"));
-    }
-    let assignment = space.assignment(point);
-    let (bytes, bits_per_weight) = costs.size(&assignment);
-    Ok(Measurement {
-        loss,
-        kl,
-        agreement: tally.agreeing / n,
-        accuracy: tally.correct / n,
-        bytes,
-        nominal_bytes: costs.nominal_bytes(&assignment),
-        bits_per_weight,
-        latency: latency.map(|table| table.seconds(point)),
-    })
-}
-
 /// The assignment whose predictions all others are compared with: block linears in f32.
 pub fn baseline(model: &Model) -> Assignment {
     Assignment::uniform(model.graph(), &model.native_formats(), Format::F32.into())
 }
 
-/// Measures over weights resident on a device.
-pub struct DeviceEvaluator<'a> {
-    trials: Trials,
-    packer: &'a Packer<'a>,
-    space: &'a Space,
-    costs: &'a Costs,
-    latency: Option<LatencyTable>,
-    baseline: Tally,
-    seen: usize,
-    uploaded_at_start: u64,
-    uploaded_when_seen: u64,
-    spent: Duration,
+fn outcome(tally: Tally, costs: &Costs, assignment: &Assignment, latency: Option<f64>) -> Result<Outcome> {
+    let n = tally.tokens.max(1) as f64;
+    let (loss, kl) = (tally.loss / n, tally.kl / n);
+    if !loss.is_finite() || !kl.is_finite() {
+        return Ok(Err(format!(
+            "the loss is {loss}, the divergence {kl}: values overflowed in these formats"
+        )));
+    }
+    let (bytes, bits_per_weight) = costs.size(assignment)?;
+    Ok(Ok(Measurement {
+        loss,
+        kl,
+        agreement: tally.agreeing / n,
+        accuracy: tally.correct / n,
+        bytes,
+        nominal_bytes: costs.nominal_bytes(assignment)?,
+        bits_per_weight,
+        latency,
+    }))
+}
+
+/// Packs what `assignment` needs and has not been packed yet; why it cannot be had, where a layer cannot hold it.
+fn prepare(packer: &Packer, costs: &mut Costs, assignment: &Assignment) -> Result<Option<String>> {
+    let missing = costs.missing(assignment);
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    match packer.prepare(&missing, &|| ()) {
+        Ok(facts) => costs.extend(facts),
+        Err(Error::Invalid(why)) => return Ok(Some(why)),
+        Err(error) => return Err(error),
+    }
+    Ok(None)
 }
 
 /// How a [`DeviceEvaluator`] runs.
@@ -215,10 +96,22 @@ pub struct DeviceOptions {
     pub in_flight: usize,
     /// Fused kernels.
     pub fused: bool,
+    /// Tokens of the pass that is timed for the latency; `None` does not time.
+    pub latency_tokens: Option<usize>,
+}
+
+/// Measures over weights resident on a device.
+pub struct DeviceEvaluator<'a> {
+    trials: Trials,
+    packer: &'a Packer<'a>,
+    costs: Costs,
+    baseline: Tally,
+    latency_tokens: Option<usize>,
+    spent: Duration,
 }
 
 impl<'a> DeviceEvaluator<'a> {
-    /// Runs the f32 model over `windows` and keeps its predictions.
+    /// Runs the f32 model over `windows` and keeps its predictions. `costs` may know variants already.
     ///
     /// # Errors
     /// When the device cannot hold what a trial needs.
@@ -226,11 +119,22 @@ impl<'a> DeviceEvaluator<'a> {
         gpu: Arc<Gpu>,
         model: &Model,
         packer: &'a Packer<'a>,
-        space: &'a Space,
-        costs: &'a Costs,
+        costs: Costs,
         windows: &[Window],
         options: DeviceOptions,
     ) -> Result<Self> {
+        Self::with(Resident::new(gpu, options.memory), model, packer, costs, windows, options)
+    }
+
+    fn with(
+        resident: Resident,
+        model: &Model,
+        packer: &'a Packer<'a>,
+        costs: Costs,
+        windows: &[Window],
+        options: DeviceOptions,
+    ) -> Result<Self> {
+        let gpu = resident.gpu();
         let longest = windows.iter().map(|window| window.inputs.len()).max().unwrap_or(1);
         let mut batching = Batching::new(longest, model.graph().vocabulary, gpu.max_binding());
         batching.sequences = batching.sequences.min(windows.len().max(1));
@@ -243,30 +147,23 @@ impl<'a> DeviceEvaluator<'a> {
             sequences: batching.sequences,
             context: longest,
             fused: options.fused,
-            in_flight: options.in_flight,
+            in_flight: options.in_flight.max(1),
         };
         let graph = Arc::new(model.graph().clone());
-        let mut trials =
-            Trials::new(Resident::new(gpu, options.memory), graph, packer, &groups, trial_options)?;
-        let wanted = space.variants();
-        let is_wanted = |id: WeightId, format: Format| {
-            wanted.contains(&(id, format)) || space.base.specs[id].weight == format
-        };
-        let baseline = trials.set_baseline(packer, &baseline(model), &is_wanted)?;
-        if !(baseline.loss / baseline.tokens.max(1) as f64).is_finite() {
+        let mut trials = Trials::new(resident, graph, packer, &groups, trial_options)?;
+        let f32 = baseline(model);
+        let linear = |id: WeightId| model.graph().weights[id].role == Role::Linear;
+        let tally =
+            trials.set_baseline(packer, &f32, &|id, format| !linear(id) || costs.knows((id, format)))?;
+        if !(tally.loss / tally.tokens.max(1) as f64).is_finite() {
             invalid!("the loss of the f32 model is not a number on this text; the checkpoint is damaged");
         }
-        let uploaded = trials.resident().uploaded_bytes();
         Ok(Self {
             trials,
             packer,
-            space,
             costs,
-            latency: None,
-            baseline,
-            seen: 0,
-            uploaded_at_start: uploaded,
-            uploaded_when_seen: uploaded,
+            baseline: tally,
+            latency_tokens: options.latency_tokens,
             spent: Duration::ZERO,
         })
     }
@@ -281,61 +178,114 @@ impl<'a> DeviceEvaluator<'a> {
         self.baseline.tokens
     }
 
-    /// Uploads every variant, as far as the memory allows, and has the driver compile every kernel.
+    /// Runs `assignments` once, so that what they read is resident and the driver has compiled every kernel.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn warm_up(&mut self) -> Result<()> {
-        let most = self.space.dimensions.iter().map(|d| d.candidates.len()).max().unwrap_or(0);
-        for n in 0..most {
-            let point: Point = self.space.dimensions.iter().map(|d| n.min(d.candidates.len() - 1)).collect();
-            self.trials.run(self.packer, &[self.space.assignment(&point)])?;
+    pub fn warm_up(&mut self, assignments: &[Assignment]) -> Result<()> {
+        for assignment in assignments {
+            if prepare(self.packer, &mut self.costs, assignment)?.is_none() {
+                self.trials.run(self.packer, std::slice::from_ref(assignment))?;
+                if let Some(tokens) = self.latency_tokens {
+                    self.trials.time_steps(self.packer, assignment, tokens)?;
+                }
+            }
         }
-        self.note_variants();
         Ok(())
     }
 
-    /// Adds the latency of `table` to all measurements.
-    pub fn set_latency(&mut self, table: LatencyTable) {
-        self.latency = Some(table);
+    /// Seconds of a whole pass of `tokens` tokens under `assignment`, and of the sum of its layers timed one by one.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn latency(&mut self, assignment: &Assignment, tokens: usize) -> Result<(f64, f64)> {
+        let sum = self.trials.time_steps(self.packer, assignment, tokens)?.total();
+        Ok((self.trials.time_whole(self.packer, assignment, tokens)?, sum))
     }
 
-    /// Where the weights are.
-    pub fn trials(&mut self) -> &mut Trials {
-        &mut self.trials
+    /// Seconds of every weight in a pass of `tokens` tokens.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn layer_times(&mut self, assignment: &Assignment, tokens: usize) -> Result<PassTime> {
+        self.trials.time_steps(self.packer, assignment, tokens)
     }
 
-    fn note_variants(&mut self) {
-        let resident = self.trials.resident();
-        if resident.variants_seen() > self.seen {
-            self.seen = resident.variants_seen();
-            self.uploaded_when_seen = resident.uploaded_bytes();
-        }
+    /// The same weights on other windows: nothing is uploaded again but the f32 model.
+    ///
+    /// # Errors
+    /// As [`DeviceEvaluator::new`].
+    pub fn on(self, model: &Model, windows: &[Window], in_flight: usize) -> Result<Self> {
+        let options = DeviceOptions {
+            memory: None,
+            in_flight,
+            fused: self.trials.is_fused(),
+            latency_tokens: self.latency_tokens,
+        };
+        let (packer, costs) = (self.packer, self.costs);
+        Self::with(self.trials.into_resident(), model, packer, costs, windows, options)
+    }
+
+    /// What assignments cost.
+    pub fn costs(&self) -> &Costs {
+        &self.costs
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        self.trials.gpu()
     }
 }
 
-impl Evaluator for DeviceEvaluator<'_> {
-    fn evaluate(&mut self, points: &[Point]) -> Result<Vec<Outcome>> {
-        // Neighbours in this order share most of what was computed before.
-        let mut order: Vec<usize> = (0..points.len()).collect();
-        order.sort_by(|&a, &b| points[a].cmp(&points[b]));
-        let assignments: Vec<Assignment> = order.iter().map(|&i| self.space.assignment(&points[i])).collect();
-        let start = Instant::now();
-        let tallies = self.trials.run(self.packer, &assignments)?;
-        self.spent += start.elapsed();
-        self.note_variants();
-        let mut outcomes = vec![Err(String::new()); points.len()];
-        for (i, tally) in order.into_iter().zip(tallies) {
-            outcomes[i] = outcome(tally, self.space, self.costs, self.latency.as_ref(), &points[i]);
+/// Indices of `assignments` in an order in which neighbours have many first layers in common: what a trial shares with
+/// the one before it need not run again.
+fn by_prefix(assignments: &[Assignment]) -> Vec<usize> {
+    let mut rank: HashMap<Spec, usize> = HashMap::new();
+    let mut keys = Vec::with_capacity(assignments.len());
+    for assignment in assignments {
+        let mut key = Vec::with_capacity(assignment.specs.len());
+        for &spec in &assignment.specs {
+            let next = rank.len();
+            key.push(*rank.entry(spec).or_insert(next));
         }
+        keys.push(key);
+    }
+    let mut order: Vec<usize> = (0..assignments.len()).collect();
+    order.sort_by(|&a, &b| keys[a].cmp(&keys[b]));
+    order
+}
+
+impl Evaluator for DeviceEvaluator<'_> {
+    fn evaluate(&mut self, assignments: &[Assignment]) -> Result<Vec<Outcome>> {
+        let mut outcomes: Vec<Outcome> = vec![Err("it was not measured".to_owned()); assignments.len()];
+        let mut sound = Vec::with_capacity(assignments.len());
+        for (i, assignment) in assignments.iter().enumerate() {
+            match prepare(self.packer, &mut self.costs, assignment)? {
+                Some(why) => outcomes[i] = Err(why),
+                None => sound.push(i),
+            }
+        }
+        let wanted: Vec<Assignment> = sound.iter().map(|&i| assignments[i].clone()).collect();
+        let order = by_prefix(&wanted);
+        let ordered: Vec<Assignment> = order.iter().map(|&i| wanted[i].clone()).collect();
+        let start = Instant::now();
+        let tallies = self.trials.run(self.packer, &ordered)?;
+        for (&i, tally) in order.iter().zip(tallies) {
+            let latency = match self.latency_tokens {
+                Some(tokens) => Some(self.trials.time_steps(self.packer, &wanted[i], tokens)?.total()),
+                None => None,
+            };
+            outcomes[sound[i]] = outcome(tally, &self.costs, &wanted[i], latency)?;
+        }
+        self.spent += start.elapsed();
         Ok(outcomes)
     }
 
     fn usage(&self) -> Usage {
         let (resident, counters) = (self.trials.resident(), self.trials.counters());
         Usage {
-            uploaded_bytes: resident.uploaded_bytes() - self.uploaded_at_start,
-            uploaded_after_warm_up: resident.uploaded_bytes() - self.uploaded_when_seen,
+            uploaded_bytes: resident.uploaded_bytes(),
+            reloaded_bytes: resident.reloaded_bytes(),
             evictions: resident.evictions(),
             reused: counters.reused as f64 / (counters.reused + counters.steps).max(1) as f64,
             device_seconds: self.spent.as_secs_f64(),
@@ -347,64 +297,77 @@ impl Evaluator for DeviceEvaluator<'_> {
 pub struct ReferenceEvaluator<'a> {
     model: &'a Model,
     packer: &'a Packer<'a>,
-    space: &'a Space,
-    costs: &'a Costs,
+    costs: Costs,
     windows: Vec<Window>,
     batching: Batching,
     baseline: Runner<'a>,
+    baseline_loss: f64,
     spent: Duration,
 }
 
 impl<'a> ReferenceEvaluator<'a> {
+    /// For `model` on `windows`.
+    ///
     /// # Errors
     /// When the weights cannot be read.
-    pub fn new(
-        model: &'a Model,
-        packer: &'a Packer<'a>,
-        space: &'a Space,
-        costs: &'a Costs,
-        windows: &[Window],
-    ) -> Result<Self> {
+    pub fn new(model: &'a Model, packer: &'a Packer<'a>, costs: Costs, windows: &[Window]) -> Result<Self> {
         let longest = windows.iter().map(|window| window.inputs.len()).max().unwrap_or(1);
         let mut batching = Batching::new(longest, model.graph().vocabulary, 64 << 20);
         batching.sequences = batching.sequences.min(windows.len().max(1));
-        let baseline = Runner::reference(model.graph(), packer, &baseline(model), batching.sequences)?;
+        let f32 = baseline(model);
+        let mut runner = Runner::reference(model.graph(), packer, &f32, batching.sequences)?;
+        let report = evaluate(&mut runner, None, windows, batching, &mut |_| ())?;
         Ok(Self {
             model,
             packer,
-            space,
             costs,
             windows: windows.to_vec(),
             batching,
-            baseline,
+            baseline: Runner::reference(model.graph(), packer, &f32, batching.sequences)?,
+            baseline_loss: report.loss,
             spent: Duration::ZERO,
         })
+    }
+
+    /// Loss of the f32 model, nats per token.
+    pub fn baseline_loss(&self) -> f64 {
+        self.baseline_loss
+    }
+
+    /// The same model on other windows.
+    ///
+    /// # Errors
+    /// As [`ReferenceEvaluator::new`].
+    pub fn on(self, windows: &[Window]) -> Result<Self> {
+        Self::new(self.model, self.packer, self.costs, windows)
+    }
+
+    fn measure(&mut self, assignment: &Assignment) -> Result<Outcome> {
+        if let Some(why) = prepare(self.packer, &mut self.costs, assignment)? {
+            return Ok(Err(why));
+        }
+        let sequences = self.batching.sequences;
+        let mut runner = Runner::reference(self.model.graph(), self.packer, assignment, sequences)?;
+        let windows = &self.windows;
+        let report = evaluate(&mut runner, Some(&mut self.baseline), windows, self.batching, &mut |_| ())?;
+        let n = report.tokens as f64;
+        let tally = Tally {
+            loss: report.loss * n,
+            kl: report.kl.unwrap_or(f64::NAN) * n,
+            correct: report.accuracy * n,
+            agreeing: report.top1_agreement.unwrap_or(f64::NAN) * n,
+            tokens: report.tokens,
+        };
+        outcome(tally, &self.costs, assignment, None)
     }
 }
 
 impl Evaluator for ReferenceEvaluator<'_> {
-    fn evaluate(&mut self, points: &[Point]) -> Result<Vec<Outcome>> {
+    fn evaluate(&mut self, assignments: &[Assignment]) -> Result<Vec<Outcome>> {
         let start = Instant::now();
-        let mut outcomes = Vec::with_capacity(points.len());
-        for point in points {
-            let assignment = self.space.assignment(point);
-            let mut runner =
-                Runner::reference(self.model.graph(), self.packer, &assignment, self.batching.sequences)?;
-            let report =
-                evaluate(&mut runner, Some(&mut self.baseline), &self.windows, self.batching, &mut |_| ())?;
-            let n = report.tokens as f64;
-            let share = |value: Option<f64>| value.ok_or_else(|| Error::invalid("nothing was compared"));
-            let tally = Tally {
-                loss: report.loss * n,
-                kl: share(report.kl)? * n,
-                correct: report.accuracy * n,
-                agreeing: share(report.top1_agreement)? * n,
-                tokens: report.tokens,
-            };
-            outcomes.push(outcome(tally, self.space, self.costs, None, point));
-        }
+        let outcomes = assignments.iter().map(|assignment| self.measure(assignment)).collect();
         self.spent += start.elapsed();
-        Ok(outcomes)
+        outcomes
     }
 
     fn usage(&self) -> Usage {

@@ -217,7 +217,11 @@ mod tests {
         let done = AtomicUsize::new(0);
         let prepare = || {
             let packer = Packer::new(&model, Some(folder.path().to_owned())).unwrap();
-            let facts = packer.prepare(&variants, &|| drop(done.fetch_add(1, Ordering::Relaxed))).unwrap();
+            let facts = packer
+                .prepare(&variants, &|| {
+                    done.fetch_add(1, Ordering::Relaxed);
+                })
+                .unwrap();
             // Twice: from memory, then from the file.
             for &(weight, format) in variants.iter().chain(&variants) {
                 assert_eq!(packer.packed(weight, format).unwrap(), model.packed(weight, format).unwrap());

@@ -56,7 +56,7 @@ pub struct SpaceText {
     /// Entries `[PATTERN=]LIST`, at least one.
     pub entries: Vec<String>,
     /// Activation formats that every candidate without one of its own is combined with; `none` among them keeps
-    /// activations in f32. Empty: none.
+    /// activations in f32, `same` rounds them as the weight. Empty: none.
     pub activations: Vec<String>,
     /// Patterns of layers that share one choice. `{}` in a pattern stands for any text; only layers in which it is the
     /// same text are tied.
@@ -184,6 +184,26 @@ impl Space {
     }
 }
 
+/// What `--activation` asks for.
+#[derive(Clone, Copy, PartialEq)]
+enum Activation {
+    None,
+    /// The format of the weight.
+    Same,
+    Format(ActivationFormat),
+}
+
+impl Activation {
+    fn of(self, weight: Format) -> Result<Option<ActivationFormat>> {
+        match self {
+            Self::None => Ok(None),
+            Self::Same if weight == Format::F32 => Ok(None),
+            Self::Same => weight.to_string().parse().map(Some),
+            Self::Format(format) => Ok(Some(format)),
+        }
+    }
+}
+
 /// `PATTERN=LIST`, or a list alone. An equals sign inside parentheses or of `@bias=` belongs to a spec.
 fn split_entry(entry: &str) -> (Option<&str>, &str) {
     let mut depth = 0usize;
@@ -218,16 +238,23 @@ fn split(text: &str, separator: char) -> Vec<&str> {
     pieces.into_iter().map(str::trim).collect()
 }
 
+/// The entries of a list, separated by commas outside parentheses and brackets.
+pub fn split_list(text: &str) -> Vec<&str> {
+    split(text, ',')
+}
+
 /// The specs a list stands for.
 fn expand(list: &str, activations: &[String], left_out: &mut Vec<String>) -> Result<Vec<(Spec, bool)>> {
     let mut found: Vec<(Spec, bool)> = Vec::new();
-    let mut activation_formats: Vec<Option<ActivationFormat>> = Vec::new();
+    let mut activation_formats: Vec<Activation> = Vec::new();
     for text in activations.iter().flat_map(|text| split(text, ',')) {
         let format = match text {
-            "none" | "f32" => None,
-            text => Some(
-                text.parse().map_err(|error| Error::Invalid(format!("--activation `{text}`: {error}")))?,
-            ),
+            "none" | "f32" => Activation::None,
+            "same" => Activation::Same,
+            text => {
+                let wrong = |error| Error::Invalid(format!("--activation `{text}`: {error}"));
+                Activation::Format(text.parse().map_err(wrong)?)
+            }
         };
         if !activation_formats.contains(&format) {
             activation_formats.push(format);
@@ -258,7 +285,17 @@ fn expand(list: &str, activations: &[String], left_out: &mut Vec<String>) -> Res
     for (spec, many) in found {
         let combined: Vec<Spec> = match spec.activation {
             None if !activation_formats.is_empty() => {
-                activation_formats.iter().map(|&activation| Spec { activation, ..spec }).collect()
+                let mut combined = Vec::with_capacity(activation_formats.len());
+                for activation in &activation_formats {
+                    match activation.of(spec.weight) {
+                        Ok(activation) => combined.push(Spec { activation, ..spec }),
+                        Err(error) if many => left_out.push(format!("{spec}@same: {error}")),
+                        Err(error) => {
+                            invalid!("--activation same: {spec} is no format of activations: {error}")
+                        }
+                    }
+                }
+                combined
             }
             _ => vec![spec],
         };

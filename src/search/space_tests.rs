@@ -94,6 +94,12 @@ fn activations_combine_with_specs_that_have_none() {
         ..SpaceText::default()
     });
     assert_eq!(candidates(&space.unwrap(), 0), ["int4", "int4@int8", "qlinear(bits=8)"]);
+    let same = |entries: &[&str]| {
+        space_of(SpaceText { entries: texts(entries), activations: texts(&["same"]), ..SpaceText::default() })
+    };
+    assert_eq!(candidates(&same(&["int4,mxfp4"]).unwrap(), 0), ["qlinear(bits=4)", "mxfp4@mxfp4"]);
+    assert!(same(&["base11"]).unwrap_err().to_string().contains("no format of activations"));
+    assert_eq!(same(&["base11|f32"]).unwrap().left_out.len(), 1);
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub struct KernelRow {
     pub reduces: bool,
     /// Uses `activation()`.
     pub function: bool,
-    /// Uses the register tile of `lib/direct.wgsl`, which needs subgroups of at least 8.
+    /// Hands values round by subgroup broadcasts; needs subgroups of at least 8.
     pub direct: bool,
     /// Texts of `shaders/lib` that it calls besides.
     pub libraries: &'static [&'static str],
@@ -68,7 +68,9 @@ pub enum Kernel {
     GemmI8,
     GemmI8Direct,
     Absmax,
+    AbsmaxDirect,
     Quantize,
+    QuantizeDirect,
     RowRange,
     QuantizeAffine,
     BlockAbsmax,
@@ -79,6 +81,7 @@ pub enum Kernel {
     RoundNvfp4,
     DequantizeRows,
     RmsNorm,
+    RmsNormDirect,
     LayerNorm,
     Rope,
     KvWrite,
@@ -86,6 +89,7 @@ pub enum Kernel {
     Softmax,
     AttentionValues,
     Attention,
+    AttentionDirect,
     Activate,
     Add,
     Mul,
@@ -164,7 +168,7 @@ const TABLE: Binding = read("table", "array<u32>");
 
 impl Kernel {
     /// All kernels, in the order of the table.
-    pub const ALL: [Kernel; 36] = [
+    pub const ALL: [Kernel; 40] = [
         Kernel::Dequantize,
         Kernel::Embed,
         Kernel::Gemv,
@@ -174,7 +178,9 @@ impl Kernel {
         Kernel::GemmI8,
         Kernel::GemmI8Direct,
         Kernel::Absmax,
+        Kernel::AbsmaxDirect,
         Kernel::Quantize,
+        Kernel::QuantizeDirect,
         Kernel::RowRange,
         Kernel::QuantizeAffine,
         Kernel::BlockAbsmax,
@@ -185,6 +191,7 @@ impl Kernel {
         Kernel::RoundNvfp4,
         Kernel::DequantizeRows,
         Kernel::RmsNorm,
+        Kernel::RmsNormDirect,
         Kernel::LayerNorm,
         Kernel::Rope,
         Kernel::KvWrite,
@@ -192,6 +199,7 @@ impl Kernel {
         Kernel::Softmax,
         Kernel::AttentionValues,
         Kernel::Attention,
+        Kernel::AttentionDirect,
         Kernel::Activate,
         Kernel::Add,
         Kernel::Mul,
@@ -230,7 +238,7 @@ impl Kernel {
             Kernel::GemmDirect => {
                 row!(
                     "gemm_direct", [read("x", "array<vec4<f32>>"), Y], PRODUCT,
-                    contract: F, epilogue: true, direct: true
+                    contract: F, epilogue: true, direct: true, libraries: &[lib!("direct")]
                 )
             }
             Kernel::GemvI8 => row!(
@@ -242,12 +250,30 @@ impl Kernel {
                 contract: I, epilogue: true, libraries: &[lib!("x_scale")]
             ),
             Kernel::GemmI8Direct => row!(
-                "gemm_i8_direct", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], PRODUCT,
-                contract: I, epilogue: true, direct: true, libraries: &[lib!("x_scale")]
+                "gemm_i8_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], PRODUCT,
+                contract: I, epilogue: true, direct: true, libraries: &[lib!("x_scale"), lib!("direct")]
             ),
             Kernel::Absmax => {
                 row!("absmax", [X, write("maxima", "array<f32>")], &["m", "cols", "x_stride"], reduces: true)
             }
+            Kernel::AbsmaxDirect => row!(
+                "absmax_direct",
+                [read("x", "array<vec4<f32>>"), write("maxima", "array<f32>")],
+                &["m", "cols", "x_stride"],
+                direct: true
+            ),
+            Kernel::QuantizeDirect => row!(
+                "quantize_direct",
+                [
+                    read("x", "array<vec4<f32>>"),
+                    read("maxima", "array<f32>"),
+                    TOKENS,
+                    write("y", "array<vec4<u32>>"),
+                    write("x_scale", "array<f32>")
+                ],
+                &["m", "cols", "x_stride", "y_stride", "q_max"],
+                direct: true
+            ),
             Kernel::Quantize => row!(
                 "quantize",
                 [X, read("maxima", "array<f32>"), TOKENS, write("y", "array<u32>"), write("x_scale", "array<f32>")],
@@ -304,6 +330,16 @@ impl Kernel {
                     ELEMENTWISE
                 )
             }
+            Kernel::RmsNormDirect => row!(
+                "rms_norm_direct",
+                [
+                    read("x", "array<vec4<f32>>"),
+                    read("weight", "array<vec4<f32>>"),
+                    write("y", "array<vec4<f32>>")
+                ],
+                &["m", "cols", "x_stride", "y_stride", "eps"],
+                direct: true
+            ),
             Kernel::RmsNorm => row!(
                 "rms_norm", [X, read("weight", "array<f32>"), Y], &["m", "cols", "x_stride", "y_stride", "eps"],
                 reduces: true
@@ -339,6 +375,18 @@ impl Kernel {
                 [X, TOKENS, read("k_cache", "array<vec4<f32>>"), read("v_cache", "array<vec4<f32>>"), Y],
                 CACHE,
                 reduces: true
+            ),
+            Kernel::AttentionDirect => row!(
+                "attention_direct",
+                [
+                    read("x", "array<vec4<f32>>"),
+                    TOKENS,
+                    read("k_cache", "array<vec4<f32>>"),
+                    read("v_cache", "array<vec4<f32>>"),
+                    write("y", "array<vec4<f32>>")
+                ],
+                CACHE,
+                direct: true, libraries: &[lib!("spread")]
             ),
             Kernel::Activate => row!("activate", [X, Y], ELEMENTWISE, function: true),
             Kernel::Add => row!("add", [X, read("z", "array<f32>"), Y], TWO),

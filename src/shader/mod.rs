@@ -156,9 +156,6 @@ pub fn link(variant: &Variant) -> String {
     if function {
         text.push_str(lib!("functions"));
     }
-    if row.direct {
-        text.push_str(lib!("direct"));
-    }
     row.libraries.iter().for_each(|library| text.push_str(library));
     text.push_str(row.source);
     text.push_str(if variant.subgroup { lib!("entry_subgroup") } else { lib!("entry") });
@@ -204,6 +201,20 @@ pub fn all_variants() -> Vec<Variant> {
             Contract::None if row.function => {
                 all.extend(functions.map(|f| base.clone().constant("FUNCTION", function_code(f))));
             }
+            Contract::None if kernel == Kernel::AttentionDirect => {
+                let tile = Tile::attention_direct();
+                let variant = Variant { subgroup: true, ..Variant::plain(kernel, tile) };
+                all.extend([8, 32, 80, 128].map(|d| variant.clone().constant("HEAD_DIM", d)));
+            }
+            Contract::None if row.direct => {
+                let variant = Variant { subgroup: true, ..Variant::plain(kernel, Tile::rows()) };
+                match kernel {
+                    Kernel::QuantizeDirect => {
+                        all.extend([0, 1].map(|s| variant.clone().constant("PER_TENSOR", s)));
+                    }
+                    _ => all.push(variant),
+                }
+            }
             Contract::None => all.push(base),
             Contract::Float | Contract::Integer => {
                 for format in FormatVariant::all() {
@@ -236,7 +247,7 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
         let tiles: Vec<Tile> = if gemv {
             [(1, 64), (2, 4096), (4, 4096), (8, 4096)].map(|(m, cols)| Tile::gemv(class, m, cols)).to_vec()
         } else if direct {
-            vec![Tile::direct()]
+            [8, 16].map(|m| Tile::direct(m, integer)).to_vec()
         } else {
             vec![Tile::gemm()]
         };

@@ -57,6 +57,16 @@ impl Tile {
         })
     }
 
+    /// For attention in registers, one workgroup per 8 tokens and head.
+    pub const fn attention_direct() -> Self {
+        Self { tile_m: 8, ..Self::flat(8) }
+    }
+
+    /// For kernels with one invocation per row.
+    pub const fn rows() -> Self {
+        Self { tile_m: 8, ..Self::flat(8) }
+    }
+
     /// For GEMV over `m` (1 to 8) tokens and rows of `cols` weights.
     pub fn gemv(class: DeviceClass, m: usize, cols: usize) -> Self {
         let tile_m = (m.clamp(1, 8) as u32).next_power_of_two();
@@ -74,9 +84,10 @@ impl Tile {
         Self { workgroup: 64, tile_m: 64, tile_n: 64, thread_m: 8, thread_n: 8, lanes: 1 }
     }
 
-    /// For GEMM in registers (`lib/direct.wgsl`).
-    pub const fn direct() -> Self {
-        Self { workgroup: 8, tile_m: 8, tile_n: 32, thread_m: 8, thread_n: 4, lanes: 1 }
+    /// For GEMM in registers (`lib/direct.wgsl`) of `m` rows of floats or codes.
+    pub const fn direct(m: usize, integer: bool) -> Self {
+        let tile_m = if m > 8 && !integer { 16 } else { 8 };
+        Self { workgroup: 8, tile_m, tile_n: 32, thread_m: tile_m, thread_n: 4, lanes: 1 }
     }
 
     /// Constants of the generated header.

@@ -50,7 +50,7 @@ pub struct Summary {
     pub dimensions: Vec<Searched>,
     /// All trials so far.
     pub trials: Vec<Trial>,
-    /// Trials that have one spec everywhere.
+    /// One spec everywhere, tried or measured beside the trials.
     pub uniform: Vec<Uniform>,
     /// Loss of the f32 model on the text of the trials, nats per token.
     pub baseline_loss: Option<f64>,
@@ -88,13 +88,15 @@ pub struct Layer {
     pub cols: usize,
 }
 
-/// A trial with one spec everywhere.
+/// One spec everywhere.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Uniform {
     /// The spec.
     pub spec: String,
-    /// Number of the trial.
-    pub trial: usize,
+    /// Number of the trial, where it was one.
+    pub trial: Option<usize>,
+    /// What was measured beside the trials, where it was none.
+    pub measurement: Option<Measurement>,
 }
 
 /// A trial measured again, together with others, on another text.
@@ -234,7 +236,9 @@ impl Summary {
     fn baselines(&self) -> Vec<(&Uniform, &Measurement)> {
         let measured = |uniform| {
             let uniform: &Uniform = uniform;
-            Some((uniform, self.measured_trial(uniform.trial)?.1))
+            let tried = uniform.trial.and_then(|trial| Some(self.measured_trial(trial)?.1));
+            let beside = || uniform.measurement.as_ref().filter(|m| m.loss.is_finite() && m.kl.is_finite());
+            Some((uniform, tried.or_else(beside)?))
         };
         self.uniform.iter().filter_map(measured).collect()
     }

@@ -48,19 +48,21 @@ pub(super) fn series_of(origins: &[String], trial: &Trial) -> usize {
 }
 
 pub(super) fn is_uniform(summary: &Summary, number: usize) -> bool {
-    summary.uniform.iter().any(|uniform| uniform.trial == number)
+    summary.uniform.iter().any(|uniform| uniform.trial == Some(number))
 }
 
 /// What is known of a trial, in lines.
 pub(super) fn tip(trial: &Trial, m: &Measurement) -> String {
+    format!("trial {} ({})\n{}", trial.number, shortened(&trial.origin, 40), measured(m))
+}
+
+fn measured(m: &Measurement) -> String {
     let latency = match m.latency {
         Some(_) => format!("\nlatency {}", optional(m.latency, seconds)),
         None => String::new(),
     };
     format!(
-        "trial {} ({})\nKL {}, loss {:.4}\n{}, {:.2} bits/weight\nagreement {}{latency}",
-        trial.number,
-        shortened(&trial.origin, 40),
+        "KL {}, loss {:.4}\n{}, {:.2} bits/weight\nagreement {}{latency}",
         number(m.kl),
         m.loss,
         bytes(m.bytes as f64),
@@ -122,8 +124,18 @@ pub(super) fn scatter(summary: &Summary, x: Metric, y: Metric) -> Svg {
     let points: Vec<(f64, f64)> = uniform.iter().map(|u| u.2).collect();
     svg.path("line dash", &steps(&staircase(&points), &place, right));
     for (uniform, m, p) in &uniform {
-        let tip = summary.trial(uniform.trial).map_or_else(String::new, |trial| tip(trial, m));
-        svg.diamond("mark", place(*p), 5.0, &format!("all layers {}\n{tip}", uniform.spec));
+        let trial = uniform.trial.and_then(|trial| summary.trial(trial));
+        let about = trial.map_or_else(|| measured(m), |trial| tip(trial, m));
+        svg.diamond(
+            "mark",
+            place(*p),
+            5.0,
+            &format!(
+                "all layers {}
+{about}",
+                uniform.spec
+            ),
+        );
     }
     if let Some((trial, m)) = summary.best.and_then(|best| summary.measured_trial(best))
         && let Some(p) = of(m)

@@ -191,7 +191,7 @@ pub(super) fn finals(summary: &Summary) -> String {
     finals.sort_by_key(|f| (f.bytes, f.trial));
     let row = |f: &&super::Final| {
         let best = summary.best == Some(f.trial);
-        let uniform = summary.uniform.iter().find(|uniform| uniform.trial == f.trial);
+        let uniform = summary.uniform.iter().find(|uniform| uniform.trial == Some(f.trial));
         let mut what: Vec<String> = Vec::new();
         if best {
             what.push("best".to_owned());

@@ -171,7 +171,8 @@ fn summary(shape: &Shape, objective: Objective, dimensions: Vec<Searched>, trial
         uniform: (0..choices)
             .map(|trial| Uniform {
                 spec: dimensions.first().map_or("", |d| d.candidates[trial].as_str()).to_owned(),
-                trial,
+                trial: Some(trial),
+                measurement: None,
             })
             .collect(),
         baseline_loss: Some(3.2),

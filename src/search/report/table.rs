@@ -2,14 +2,14 @@
 
 use super::text::{NONE, bytes, number, optional, percent, seconds, shortened};
 use super::{Summary, Uniform, state_name};
-use crate::search::{Measurement, Trial, TrialState};
+use crate::search::{Measurement, TrialState};
 
 /// Rows of the front that are shown; of a longer one, so many spread evenly.
 const MOST: usize = 12;
 
 /// Best, front and uniform baselines of a study as plain text, aligned, by size.
 pub fn table(summary: &Summary) -> String {
-    let mut rows: Vec<(&Trial, &Measurement, String)> = Vec::new();
+    let mut rows: Vec<(Option<usize>, &Measurement, String)> = Vec::new();
     let front: Vec<_> = summary.chosen();
     let thinned = thin(&front, MOST, |(trial, _)| Some(trial.number) == summary.best);
     let left_out = front.len() - thinned.len();
@@ -21,18 +21,16 @@ pub fn table(summary: &Summary) -> String {
             (true, _) => "best",
             _ => "front",
         };
-        rows.push((trial, m, what.to_owned()));
+        rows.push((Some(trial.number), m, what.to_owned()));
     }
-    for (Uniform { spec, trial }, m) in summary.baselines() {
+    for (Uniform { spec, trial, .. }, m) in summary.baselines() {
         // A baseline on the front has one row that says both.
-        match rows.iter_mut().find(|row| row.0.number == *trial) {
+        match rows.iter_mut().find(|row| trial.is_some() && row.0 == *trial) {
             Some(row) => row.2 = format!("{}, all {}", row.2, plain(spec)),
-            None => {
-                rows.extend(summary.trial(*trial).map(|trial| (trial, m, format!("all {}", plain(spec)))))
-            }
+            None => rows.push((*trial, m, format!("all {}", plain(spec)))),
         }
     }
-    rows.sort_by_key(|(trial, m, _)| (summary.size().bytes(m), trial.number));
+    rows.sort_by_key(|(trial, m, _)| (summary.size().bytes(m), *trial));
     let mut text = heading(summary);
     if rows.is_empty() {
         return text + "nothing was measured\n";
@@ -46,7 +44,7 @@ pub fn table(summary: &Summary) -> String {
     for (trial, m, what) in &rows {
         let mut row = vec![
             shortened(what, 48),
-            trial.number.to_string(),
+            trial.map_or(NONE.to_owned(), |trial| trial.to_string()),
             bytes(summary.size().bytes(m) as f64),
             format!("{:.2}", m.bits_per_weight),
             format!("{:.4}", m.loss),

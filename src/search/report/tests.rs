@@ -75,6 +75,23 @@ fn pages_say_what_they_must() {
     assert_eq!(heading.and_then(|node| node.text()), Some(ODD.replace('\u{1}', "\u{fffd}").as_str()));
 }
 
+#[test]
+fn baselines_measured_beside_the_trials_are_on_the_page() {
+    let mut summary = study(&Shape::default());
+    let beside = summary.trials[3].measurement.clone();
+    // As if nothing uniform had been tried.
+    summary.uniform = vec![Uniform { spec: "beside(x)".to_owned(), trial: None, measurement: beside }];
+    summary.trials.retain(|trial| trial.number > 9);
+    summary.front.retain(|number| *number > 9);
+    let page = html(&summary);
+    assert_sound(&page, "beside");
+    assert!(page.contains("all layers beside(x)") && page.contains(">beside(x)</text>"));
+    assert!(page.contains("<td class=\"l w\">beside(x)</td>"));
+    let volume = progress_svg(&summary);
+    assert!(volume.contains("one spec everywhere"), "{volume}");
+    assert!(table(&summary).contains("all beside(x)"));
+}
+
 /// A reader of RFC 4180.
 fn read_csv(text: &str) -> Vec<Vec<String>> {
     let (mut rows, mut row, mut cell) = (Vec::new(), Vec::new(), String::new());
@@ -126,7 +143,7 @@ fn csv_of_points_that_are_not_of_this_space() {
     summary.trials[4].point.clear();
     summary.trials[5].measurement.as_mut().unwrap().loss = f64::NAN;
     summary.trials[6].number = 1000;
-    summary.uniform.push(Uniform { spec: "int4".to_owned(), trial: 5000 });
+    summary.uniform.push(Uniform { spec: "int4".to_owned(), trial: Some(5000), measurement: None });
     summary.front.push(4000);
     summary.baseline_loss = Some(f64::NAN);
     summary.times.device = f64::NAN;

@@ -1,0 +1,158 @@
+// attention_direct: attention for software drivers, where a workgroup is one CPU thread and a load costs as much as tens
+// of products: 8 queries share every key and value that is loaded; no workgroup memory, no barriers.
+// Partition: a workgroup owns 8 consecutive rows of the batch and one head. Keys advance in blocks of 8, one key per
+// invocation; then an invocation owns the output quads lane, lane + 8, ... of all 8 rows. Rows of different sequences
+// take turns: in the turn of one, the others see no key.
+// Preconditions: HEAD_DIM, strides and offsets are multiples of 4. Keys a row does not see count by a weight of 0, so
+// values up to the last position of its sequence in the tile must be finite.
+const_assert WORKGROUP == 8u && TILE_M == 8u && HEAD_DIM % 4u == 0u;
+const QUADS: u32 = HEAD_DIM / 4u;
+const SPANS: u32 = (QUADS + 7u) / 8u;  // of 8 quads, one per invocation
+const SLOTS: u32 = min(QUADS, 8u);
+const NONE: u32 = 0xffffffffu;
+
+struct Numbers { low: vec4<f32>, high: vec4<f32> }  // one per row of the tile
+struct Quads { v: array<vec4<f32>, 8> }             // one quad per row of the tile
+
+// This invocation's quad of every query; past the head 0.
+fn query(t: u32, h: u32, quad: u32) -> vec4<f32> {
+    let first = (min(t, params.m - 1u) * params.x_stride + params.x_offset) / 4u + h * QUADS;
+    let q = x[first + min(quad, QUADS - 1u)] * bitcast<f32>(params.scale);
+    return select(vec4<f32>(), q, quad < QUADS);
+}
+
+fn queries(t: u32, h: u32, quad: u32) -> Quads {
+    return Quads(array<vec4<f32>, 8>(query(t, h, quad), query(t + 1u, h, quad), query(t + 2u, h, quad),
+                                     query(t + 3u, h, quad), query(t + 4u, h, quad), query(t + 5u, h, quad),
+                                     query(t + 6u, h, quad), query(t + 7u, h, quad)));
+}
+
+// Adds what quad i of the span contributes to the scores of this invocation's key.
+fn scored(s: Numbers, q: Quads, k0: u32, first: u32, i: u32) -> Numbers {
+    if i >= SLOTS { return s; }
+    let k = k_cache[k0 + min(first + i, QUADS - 1u)];
+    return Numbers(
+        s.low + vec4<f32>(dot(spread(q.v[0], i), k), dot(spread(q.v[1], i), k),
+                          dot(spread(q.v[2], i), k), dot(spread(q.v[3], i), k)),
+        s.high + vec4<f32>(dot(spread(q.v[4], i), k), dot(spread(q.v[5], i), k),
+                           dot(spread(q.v[6], i), k), dot(spread(q.v[7], i), k)));
+}
+
+fn scored_span(sums: Numbers, q: Quads, k0: u32, first: u32) -> Numbers {
+    var s = scored(sums, q, k0, first, 0u);
+    s = scored(s, q, k0, first, 1u);
+    s = scored(s, q, k0, first, 2u);
+    s = scored(s, q, k0, first, 3u);
+    s = scored(s, q, k0, first, 4u);
+    s = scored(s, q, k0, first, 5u);
+    s = scored(s, q, k0, first, 6u);
+    return scored(s, q, k0, first, 7u);
+}
+
+// Adds value `key` of the block, whose quad of this invocation is v, by the weight it has for every row.
+fn weighted(acc: Quads, weights: Numbers, v: vec4<f32>, key: u32) -> Quads {
+    let low = spread(weights.low, key);
+    let high = spread(weights.high, key);
+    return Quads(array<vec4<f32>, 8>(
+        acc.v[0] + low.x * v, acc.v[1] + low.y * v, acc.v[2] + low.z * v, acc.v[3] + low.w * v,
+        acc.v[4] + high.x * v, acc.v[5] + high.y * v, acc.v[6] + high.z * v, acc.v[7] + high.w * v));
+}
+
+// Row of the value cache, in quads, of key `first + key` of the sequence; past the last one the last one, by weight 0.
+fn value(base: u32, first: u32, key: u32, last: u32, head: u32, quad: u32) -> vec4<f32> {
+    return v_cache[((base + min(first + key, last)) * params.kv_heads + head) * QUADS + min(quad, QUADS - 1u)];
+}
+
+fn weighted_block(sums: Quads, c: Numbers, w: Numbers, base: u32, first: u32, last: u32, head: u32, quad: u32) -> Quads {
+    var acc = Quads(array<vec4<f32>, 8>(
+        sums.v[0] * c.low.x, sums.v[1] * c.low.y, sums.v[2] * c.low.z, sums.v[3] * c.low.w,
+        sums.v[4] * c.high.x, sums.v[5] * c.high.y, sums.v[6] * c.high.z, sums.v[7] * c.high.w));
+    acc = weighted(acc, w, value(base, first, 0u, last, head, quad), 0u);
+    acc = weighted(acc, w, value(base, first, 1u, last, head, quad), 1u);
+    acc = weighted(acc, w, value(base, first, 2u, last, head, quad), 2u);
+    acc = weighted(acc, w, value(base, first, 3u, last, head, quad), 3u);
+    acc = weighted(acc, w, value(base, first, 4u, last, head, quad), 4u);
+    acc = weighted(acc, w, value(base, first, 5u, last, head, quad), 5u);
+    acc = weighted(acc, w, value(base, first, 6u, last, head, quad), 6u);
+    return weighted(acc, w, value(base, first, 7u, last, head, quad), 7u);
+}
+
+// Largest and sum over the invocations: eight broadcasts are a third of a subgroup operation there.
+fn largest_of(v: vec4<f32>) -> vec4<f32> {
+    return max(max(max(spread(v, 0u), spread(v, 1u)), max(spread(v, 2u), spread(v, 3u))),
+               max(max(spread(v, 4u), spread(v, 5u)), max(spread(v, 6u), spread(v, 7u))));
+}
+
+fn sum_of(v: vec4<f32>) -> vec4<f32> {
+    return ((spread(v, 0u) + spread(v, 1u)) + (spread(v, 2u) + spread(v, 3u)))
+         + ((spread(v, 4u) + spread(v, 5u)) + (spread(v, 6u) + spread(v, 7u)));
+}
+
+fn store(t: u32, h: u32, quad: u32, result: vec4<f32>) {
+    if t < params.m && quad < QUADS { y[t * params.y_stride / 4u + h * QUADS + quad] = result; }
+}
+
+fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
+    let row = folded(group, groups);
+    let t = (row / params.heads) * TILE_M;
+    let h = row % params.heads;
+    if t >= params.m { return; }
+    let head = h / (params.heads / params.kv_heads);
+    let own = min(t + lane, params.m - 1u);  // a row past the end repeats the last one and is never stored
+    let position = tokens[own].position;
+    var pending = tokens[own].sequence;
+    let q = queries(t, h, lane);
+    var top = Numbers(vec4<f32>(-3.0e38), vec4<f32>(-3.0e38));
+    var sum = Numbers();  // of the weights of this invocation's keys
+    var acc: array<Quads, SPANS>;
+    for (var turn = 0u; turn < 8u; turn++) {
+        let sequence = subgroupMin(pending);
+        if sequence == NONE { break; }
+        let seen = select(0u, position + 1u, pending == sequence);
+        pending = select(pending, NONE, pending == sequence);
+        let limit_low = vec4<u32>(subgroupBroadcast(seen, 0u), subgroupBroadcast(seen, 1u),
+                                  subgroupBroadcast(seen, 2u), subgroupBroadcast(seen, 3u));
+        let limit_high = vec4<u32>(subgroupBroadcast(seen, 4u), subgroupBroadcast(seen, 5u),
+                                   subgroupBroadcast(seen, 6u), subgroupBroadcast(seen, 7u));
+        let keys = subgroupMax(seen);
+        let base = sequence * params.context;
+        for (var first = 0u; first < keys; first += 8u) {
+            let j = first + lane;
+            let k0 = ((base + min(j, keys - 1u)) * params.kv_heads + head) * QUADS;
+            var s = Numbers();
+            if SPANS == 1u {
+                s = scored_span(s, q, k0, 0u);
+            } else {
+                for (var i = 0u; i < SPANS; i++) { s = scored_span(s, queries(t, h, 8u * i + lane), k0, 8u * i); }
+            }
+            let low = vec4<u32>(j) < limit_low;
+            let high = vec4<u32>(j) < limit_high;
+            s = Numbers(select(vec4<f32>(-3.0e38), s.low, low), select(vec4<f32>(-3.0e38), s.high, high));
+            let now = Numbers(max(top.low, largest_of(s.low)), max(top.high, largest_of(s.high)));
+            let weights = Numbers(select(vec4<f32>(), exp(s.low - now.low), low),
+                                  select(vec4<f32>(), exp(s.high - now.high), high));
+            let correction = Numbers(exp(top.low - now.low), exp(top.high - now.high));
+            sum = Numbers(sum.low * correction.low + weights.low, sum.high * correction.high + weights.high);
+            top = now;
+            if SPANS == 1u {
+                acc[0] = weighted_block(acc[0], correction, weights, base, first, keys - 1u, head, lane);
+            } else {
+                for (var i = 0u; i < SPANS; i++) {
+                    acc[i] = weighted_block(acc[i], correction, weights, base, first, keys - 1u, head, 8u * i + lane);
+                }
+            }
+        }
+    }
+    let factor = Numbers(1.0 / sum_of(sum.low), 1.0 / sum_of(sum.high));
+    for (var i = 0u; i < SPANS; i++) {
+        let quad = 8u * i + lane;
+        store(t, h, quad, acc[i].v[0] * factor.low.x);
+        store(t + 1u, h, quad, acc[i].v[1] * factor.low.y);
+        store(t + 2u, h, quad, acc[i].v[2] * factor.low.z);
+        store(t + 3u, h, quad, acc[i].v[3] * factor.low.w);
+        store(t + 4u, h, quad, acc[i].v[4] * factor.high.x);
+        store(t + 5u, h, quad, acc[i].v[5] * factor.high.y);
+        store(t + 6u, h, quad, acc[i].v[6] * factor.high.z);
+        store(t + 7u, h, quad, acc[i].v[7] * factor.high.w);
+    }
+}

@@ -1,0 +1,188 @@
+//! From a problem on the command line to something that can be measured.
+
+use std::sync::Arc;
+
+use anybit::gpu::Gpu;
+use anybit::model::Model;
+use anybit::model::text::Window;
+use anybit::search::{Costs, DeviceOptions, Objective, Packer, Problem, Space};
+use anyhow::{Result, bail};
+
+use super::super::meter::{self, Meter};
+use super::super::{common, eval, evaluate};
+use super::args::{ProblemArgs, Settings};
+
+/// Everything a search needs that does not change while it runs, apart from the weights.
+pub(crate) struct Setup {
+    pub(crate) model: Model,
+    pub(crate) gpu: Option<Arc<Gpu>>,
+    pub(crate) space: Space,
+    pub(crate) objective: Objective,
+    /// The windows that trials are measured on.
+    pub(crate) windows: Vec<Window>,
+    /// Windows behind them, for the final measurement; the same where the text has no more.
+    pub(crate) held_out: Vec<Window>,
+    /// Whether those are other windows.
+    pub(crate) has_held_out: bool,
+    pub(crate) text_label: String,
+}
+
+/// Windows of the final measurement.
+const FINAL_WINDOWS: usize = 48;
+
+impl Setup {
+    pub(crate) fn new(problem: &ProblemArgs, settings: &mut Settings) -> Result<Self> {
+        let model = problem.model.load()?;
+        if !eval::is_unquantized(&model) {
+            bail!("model `{}` is quantized already; give the original checkpoint", model.name());
+        }
+        let objective: Objective = settings.objective.parse()?;
+        let space = Space::new(model.graph(), &model.native_formats(), &settings.space_text())?;
+        let is_embedded = problem.model.model.is_none();
+        let mut text = problem.text.clone();
+        text.restore(None, None, settings.context);
+        let (every, available) = text.windows(&model, is_embedded)?;
+        let count = settings.windows.unwrap_or(evaluate::WINDOWS).min(available);
+        let windows = every[..count].to_vec();
+        let rest: Vec<Window> = every.iter().skip(count).take(FINAL_WINDOWS).cloned().collect();
+        let has_held_out = !rest.is_empty();
+        let held_out = if has_held_out { rest } else { windows.clone() };
+        let gpu = problem.device.open()?;
+        if objective.wants_latency() && gpu.is_none() {
+            bail!("objective latency is that of a device, and this is the CPU reference; leave latency out");
+        }
+        let model_hash = model.content_hash();
+        let text_hash = text_hash(&windows);
+        for (what, got, want) in
+            [("model", &model_hash, &settings.model_hash), ("text", &text_hash, &settings.text_hash)]
+        {
+            if !want.is_empty() && got != want {
+                bail!(
+                    "the {what} is not the one this study was begun with: its content has the hash {}…, the study's {}…; \
+                     give the original {what}, or begin another study",
+                    &got[..12],
+                    &want[..12.min(want.len())]
+                );
+            }
+        }
+        (settings.model_hash, settings.text_hash) = (model_hash, text_hash);
+        let text_label = match problem.text.path() {
+            Some(path) => path.display().to_string(),
+            None => "held-out text of the embedded model".to_owned(),
+        };
+        Ok(Self { model, gpu, space, objective, windows, held_out, has_held_out, text_label })
+    }
+
+    /// Says what is about to happen.
+    pub(crate) fn announce(&self, settings: &Settings) {
+        common::note("adapter", &common::device_line(self.gpu.as_deref()));
+        common::note("model", &common::model_line(&self.model));
+        let tokens: usize = self.windows.iter().map(|window| window.inputs.len()).sum();
+        common::note(
+            "text",
+            &format!("{}: {} windows, {tokens} tokens a trial", self.text_label, self.windows.len()),
+        );
+        let candidates: usize = self.space.dimensions.iter().map(|d| d.candidates.len()).sum();
+        common::note(
+            "space",
+            &format!(
+                "{} choices, {candidates} candidates in all, 10^{:.0} assignments",
+                self.space.dimensions.len(),
+                self.space.size().log10()
+            ),
+        );
+        common::note("objective", &settings.objective);
+        for why in self.space.left_out.iter().take(5) {
+            common::note("left out", why);
+        }
+        if self.space.left_out.len() > 5 {
+            common::note("left out", &format!("and {} more", self.space.left_out.len() - 5));
+        }
+    }
+
+    /// Packs every variant of the space.
+    pub(crate) fn pack(&self, packer: &Packer) -> Result<Costs> {
+        let mut costs = Costs::new(self.model.graph());
+        meter::pack(packer, &mut costs, &self.space.variants())?;
+        Ok(costs)
+    }
+
+    /// The problem as samplers see it.
+    pub(crate) fn problem(&self, settings: &Settings, costs: &Costs) -> Result<Problem> {
+        let dimensions = || self.space.dimensions.iter().enumerate();
+        let of = |f: &dyn Fn(usize, usize) -> f64| -> Vec<Vec<f64>> {
+            dimensions()
+                .map(|(d, dimension)| (0..dimension.candidates.len()).map(|c| f(d, c)).collect())
+                .collect()
+        };
+        let bytes = dimensions()
+            .map(|(d, dimension)| {
+                (0..dimension.candidates.len()).map(|c| costs.bytes(&self.space, d, c)).collect()
+            })
+            .collect();
+        let fixed_bytes = costs.fixed_bytes(&self.space)?;
+        let weights = self.space.dimensions.iter().flat_map(|dimension| &dimension.weights);
+        let weights: usize = weights
+            .map(|&id| self.model.graph().weights[id].rows * self.model.graph().weights[id].cols)
+            .sum();
+        let by_bits =
+            settings.max_bits_per_weight.map(|bits| fixed_bytes + (bits * weights as f64 / 8.0) as u64);
+        let problem = Problem {
+            bytes,
+            noise: of(&|d, c| costs.noise(&self.space, d, c)),
+            fixed_bytes,
+            max_bytes: settings.max_bytes.or(by_bits),
+            objective: self.objective.clone(),
+            uniform: self.space.uniform().into_iter().map(|(_, point)| point).collect(),
+            seed: settings.seed,
+            trials: settings.trials,
+        };
+        let least = problem.least_bytes();
+        if let Some(most) = problem.max_bytes.filter(|&most| most < least) {
+            bail!(
+                "a budget of {most} bytes is smaller than the smallest assignment of this space, {least} bytes ({:.4} \
+                 bits per weight in the searched layers); raise it to that, or add formats with fewer bits",
+                (least - fixed_bytes) as f64 * 8.0 / weights.max(1) as f64
+            );
+        }
+        Ok(problem)
+    }
+
+    /// Something that measures on `windows`.
+    pub(crate) fn meter<'a>(
+        &'a self,
+        packer: &'a Packer<'a>,
+        costs: Costs,
+        problem: &ProblemArgs,
+        settings: &Settings,
+    ) -> Result<Meter<'a>> {
+        let options = DeviceOptions {
+            memory: problem.meter.device_memory,
+            in_flight: settings.batch,
+            fused: !settings.naive,
+            latency_tokens: self.objective.wants_latency().then_some(settings.latency_tokens),
+        };
+        let mut meter = Meter::new(self.gpu.clone(), &self.model, packer, costs, &self.windows, options)?;
+        // Every variant, so that trials upload nothing.
+        let most = self.space.dimensions.iter().map(|d| d.candidates.len()).max().unwrap_or(0);
+        let nth = |n: usize| -> Vec<usize> {
+            self.space.dimensions.iter().map(|d| n.min(d.candidates.len() - 1)).collect()
+        };
+        let bar = common::progress(most as u64, "uploading");
+        for n in 0..most {
+            meter.warm_up(&[self.space.assignment(&nth(n))])?;
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        Ok(meter)
+    }
+}
+
+fn text_hash(windows: &[Window]) -> String {
+    let mut bytes = Vec::new();
+    for window in windows {
+        bytes.extend((window.inputs.len() as u64).to_le_bytes());
+        bytes.extend(window.inputs.iter().chain(&window.targets).flat_map(|id| id.to_le_bytes()));
+    }
+    anybit::search::content_hash(&bytes)
+}
