@@ -6,14 +6,19 @@
 //! `t(y) = mean + sum over layers of effect[layer][choice]`
 //!
 //! fitted by ridge regression on one-hot choices, with the penalty that leaves the least squared error on trials not
-//! seen (five folds). `t` is the identity or the logarithm, whichever predicts the order of such trials better. What an additive model
-//! cannot say is left out: where it explains less than a fifth of the variance of unseen trials there is no result.
+//! seen (five folds). `t` is the identity or the logarithm, whichever predicts the order of such trials better. Under the
+//! identity a trial weighs `1 / (|y| + median |y|)^2`: what is wrong with the model, and noise, grows with the value, and
+//! good trials are those that matter. What an additive model cannot say is left out: where it explains less than a fifth
+//! of the variance of unseen trials there is no result. Standard errors are those of a jackknife over ten groups of trials,
+//! which knows about trials that chose alike.
 //!
 //! Importance is the variance of a layer's effect over its candidates, each equally likely, over the sum of all layers':
 //! the main effects of a functional analysis of variance, as in fANOVA (Hutter, Hoos and Leyton-Brown 2014), whose random
 //! forest is replaced by the additive model.
 
 use std::collections::HashSet;
+
+use rayon::prelude::*;
 
 use super::statistics::quantile;
 
@@ -26,14 +31,16 @@ const MOST: usize = 400_000;
 /// What logarithms take 0 for, over the median: a layer mix without any loss is no outlier without end.
 const LEAST_OF_MEDIAN: f64 = 1e-3;
 const FOLDS: usize = 5;
-/// Penalties tried, in trials: an effect seen in `n` trials is shrunk by `n / (n + penalty)`.
+/// Groups of the jackknife.
+const GROUPS: usize = 10;
+/// Penalties tried, in trials: an effect seen in `n` trials is shrunk by about `n / (n + penalty)`.
 const PENALTIES: [f64; 4] = [30.0, 3.0, 0.3, 0.01];
-/// Passes over all layers at most, and the relative change that ends them.
-const PASSES: usize = 300;
-const CHANGE: f64 = 1e-7;
+/// Steps of a fit at most, and the relative gradient that ends it.
+const STEPS: usize = 400;
+const GRADIENT: f64 = 1e-7;
 /// The same where penalties are compared.
-const ROUGH_PASSES: usize = 50;
-const ROUGH_CHANGE: f64 = 1e-3;
+const ROUGH_STEPS: usize = 100;
+const ROUGH_GRADIENT: f64 = 1e-3;
 
 /// What is additive in the choices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +56,7 @@ pub enum Transform {
 pub struct Effect {
     /// Over the layer's least harmful candidate, on the scale of the transform; not negative.
     pub harm: f64,
-    /// Standard error of the effect, as if the choices of layers were independent.
+    /// Its standard error.
     pub error: f64,
     /// Trials that have it.
     pub trials: usize,
@@ -97,16 +104,15 @@ pub fn effects(points: &[&[usize]], values: &[f64], choices: &[usize]) -> Result
     let transforms = [Transform::Identity, Transform::Log].into_iter();
     let mut best: Option<(f64, Fit)> = None;
     for transform in transforms.filter(|t| positive || *t == Transform::Identity) {
-        let data = Data::new(&sound, choices.len(), |value| transform.apply(value, floor));
-        let total = squares(&data.values);
-        if total <= 1e-24 * data.values.iter().map(|v| v * v).sum::<f64>() {
+        let data = Data::new(&sound, choices, transform, floor);
+        let total = data.spread();
+        if squares(&data.values) <= 1e-24 * data.values.iter().map(|v| v * v).sum::<f64>() {
             return Err("all trials are equally good".to_owned());
         }
-        for (penalty, predicted) in validate(&data, choices) {
-            let missed: f64 = predicted.iter().zip(&data.values).map(|(p, t)| (p - t) * (p - t)).sum();
+        for (penalty, predicted) in validate(&data) {
+            let missed = data.distance(|i| predicted[i]);
             let order = correlation(&ranks(&predicted), &ranks(&data.values));
-            let fit =
-                Fit { transform, penalty, explained: 1.0 - missed / total, noise: missed / count as f64 };
+            let fit = Fit { transform, penalty, explained: 1.0 - missed / total };
             let is_better = |(most, other): &(f64, Fit)| match other.transform == transform {
                 true => fit.explained > other.explained,
                 false => order > most + 1e-9,
@@ -124,9 +130,8 @@ pub fn effects(points: &[&[usize]], values: &[f64], choices: &[usize]) -> Result
             fit.explained.max(0.0) * 100.0
         ));
     }
-    let data = Data::new(&sound, choices.len(), |value| fit.transform.apply(value, floor));
-    let mut model = Model::new(choices);
-    model.fit(&data, fit.penalty, PASSES, CHANGE);
+    let data = Data::new(&sound, choices, fit.transform, floor);
+    let model = Model::new(&data).fitted(&data, fit.penalty, STEPS, GRADIENT);
     Ok(model.effects(&data, &fit))
 }
 
@@ -135,35 +140,76 @@ struct Fit {
     transform: Transform,
     penalty: f64,
     explained: f64,
-    /// Mean squared error.
-    noise: f64,
 }
 
 /// Trials by columns, which are what a fit runs along.
 struct Data {
-    /// `[dimension][trial]`
+    /// `[dimension][trial]`: which effect of the model holds.
     choices: Vec<Vec<u32>>,
     values: Vec<f64>,
+    /// Square roots of the weights, whose mean square is 1.
+    weights: Vec<f64>,
+    /// Where the effects of each dimension begin, and how many there are.
+    begins: Vec<usize>,
 }
 
 impl Data {
-    fn new(points: &[(&[usize], f64)], dimensions: usize, scale: impl Fn(f64) -> f64) -> Self {
-        let column = |d: usize| points.iter().map(|(point, _)| point[d] as u32).collect();
+    fn new(points: &[(&[usize], f64)], choices: &[usize], transform: Transform, floor: f64) -> Self {
+        let mut begins = vec![0];
+        for count in choices {
+            begins.push(begins[begins.len() - 1] + count);
+        }
+        let column = |d: usize| points.iter().map(|(point, _)| (begins[d] + point[d]) as u32).collect();
+        let sizes: Vec<f64> = points.iter().map(|(_, value)| value.abs()).collect();
+        let median = quantile(&sizes, 0.5);
+        let weight = |size: &f64| match transform {
+            Transform::Identity if median > 0.0 => median / (size + median),
+            _ => 1.0,
+        };
+        let weights: Vec<f64> = sizes.iter().map(weight).collect();
+        let scale = (weights.iter().map(|w| w * w).sum::<f64>() / weights.len().max(1) as f64).sqrt();
         Self {
-            choices: (0..dimensions).map(column).collect(),
-            values: points.iter().map(|(_, value)| scale(*value)).collect(),
+            choices: (0..choices.len()).map(column).collect(),
+            values: points.iter().map(|(_, value)| transform.apply(*value, floor)).collect(),
+            weights: weights.iter().map(|weight| weight / scale).collect(),
+            begins,
         }
     }
 
-    /// The trials that are not of a fold.
-    fn without(&self, fold: usize) -> Self {
-        fn kept<T: Copy>(all: &[T], fold: usize) -> Vec<T> {
-            all.iter().enumerate().filter(|(i, _)| i % FOLDS != fold).map(|(_, value)| *value).collect()
-        }
+    /// The trials that are not of a group out of `groups`.
+    fn without(&self, group: usize, groups: usize) -> Self {
+        let is_kept = |i: &usize| i % groups != group;
+        let kept: Vec<usize> = (0..self.values.len()).filter(is_kept).collect();
         Self {
-            choices: self.choices.iter().map(|column| kept(column, fold)).collect(),
-            values: kept(&self.values, fold),
+            choices: self.choices.iter().map(|column| kept.iter().map(|&i| column[i]).collect()).collect(),
+            values: kept.iter().map(|&i| self.values[i]).collect(),
+            weights: kept.iter().map(|&i| self.weights[i]).collect(),
+            begins: self.begins.clone(),
         }
+    }
+
+    fn effects(&self) -> usize {
+        self.begins[self.begins.len() - 1]
+    }
+
+    /// Weighted sum of the squared differences to a prediction.
+    fn distance(&self, predicted: impl Fn(usize) -> f64) -> f64 {
+        let weighted = self.values.iter().zip(&self.weights).enumerate();
+        weighted.map(|(i, (value, weight))| (weight * (value - predicted(i))).powi(2)).sum()
+    }
+
+    /// The same to the weighted mean.
+    fn spread(&self) -> f64 {
+        let weighted = self.values.iter().zip(&self.weights).map(|(value, weight)| value * weight * weight);
+        let mean = weighted.sum::<f64>() / self.weights.iter().map(|weight| weight * weight).sum::<f64>();
+        self.distance(|_| mean)
+    }
+
+    /// Trials that have each choice, over all dimensions.
+    fn counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.effects()];
+        self.choices.iter().flatten().for_each(|&choice| counts[choice as usize] += 1);
+        counts
     }
 }
 
@@ -181,100 +227,118 @@ impl Transform {
 }
 
 /// Predictions of every trial by models that have not seen it, for each penalty.
-fn validate(data: &Data, choices: &[usize]) -> Vec<(f64, Vec<f64>)> {
+fn validate(data: &Data) -> Vec<(f64, Vec<f64>)> {
     let count = data.values.len();
-    let mut predictions: Vec<(f64, Vec<f64>)> = PENALTIES.iter().map(|&p| (p, vec![0.0; count])).collect();
-    for fold in 0..FOLDS {
-        let rest = data.without(fold);
+    let of_fold = |fold: usize| {
+        let rest = data.without(fold, FOLDS);
         // From the largest penalty on, each fit begins where the one before ended.
-        let mut model = Model::new(choices);
-        for (penalty, predicted) in &mut predictions {
-            model.fit(&rest, *penalty, ROUGH_PASSES, ROUGH_CHANGE);
-            for i in (fold..count).step_by(FOLDS) {
-                predicted[i] = model.predict(data, i);
-            }
-        }
-    }
-    predictions
+        let mut model = Model::new(data);
+        let of_penalty = |&penalty: &f64| {
+            model = model.fitted(&rest, penalty, ROUGH_STEPS, ROUGH_GRADIENT);
+            model.predict(data)
+        };
+        PENALTIES.iter().map(of_penalty).collect()
+    };
+    let folds: Vec<Vec<Vec<f64>>> = (0..FOLDS).into_par_iter().map(of_fold).collect();
+    let unseen = |p: usize| (0..count).map(|i| folds[i % FOLDS][p][i]).collect();
+    PENALTIES.iter().enumerate().map(|(p, &penalty)| (penalty, unseen(p))).collect()
 }
 
-struct Model {
-    mean: f64,
-    /// `[dimension][candidate]`
-    effects: Vec<Vec<f64>>,
-}
+/// Effects of all choices of all dimensions, then the mean.
+#[derive(Clone)]
+struct Model(Vec<f64>);
 
 impl Model {
-    fn new(choices: &[usize]) -> Self {
-        Self { mean: 0.0, effects: choices.iter().map(|&count| vec![0.0; count]).collect() }
+    fn new(data: &Data) -> Self {
+        Self(vec![0.0; data.effects() + 1])
     }
 
-    fn predict(&self, data: &Data, trial: usize) -> f64 {
-        let effects = self.effects.iter().zip(&data.choices);
-        self.mean + effects.map(|(effects, column)| effects[column[trial] as usize]).sum::<f64>()
-    }
-
-    fn residuals(&self, data: &Data) -> Vec<f64> {
-        data.values.iter().enumerate().map(|(i, value)| value - self.predict(data, i)).collect()
-    }
-
-    /// Minimises `sum (t - prediction)^2 + penalty * sum effects^2`. The normal equations of one layer are diagonal, so
-    /// they are solved layer after layer until nothing moves (Gauss-Seidel), or for so many passes.
-    fn fit(&mut self, data: &Data, penalty: f64, passes: usize, change: f64) {
-        let mut residuals = self.residuals(data);
-        let count = residuals.len().max(1) as f64;
-        let counts = self.counts(data);
-        let still = change * (squares(&data.values) / count).sqrt();
-        let mut shifts = vec![0.0; self.effects.iter().map(Vec::len).max().unwrap_or(0)];
-        for _ in 0..passes {
-            let shift = residuals.iter().sum::<f64>() / count;
-            self.mean += shift;
-            residuals.iter_mut().for_each(|residual| *residual -= shift);
-            let mut largest = shift.abs();
-            for ((effects, column), counts) in self.effects.iter_mut().zip(&data.choices).zip(&counts) {
-                shifts.fill(0.0);
-                for (residual, &choice) in residuals.iter().zip(column) {
-                    shifts[choice as usize] += residual;
-                }
-                for ((effect, shift), &count) in effects.iter_mut().zip(&mut shifts).zip(counts) {
-                    let target = (*shift + count as f64 * *effect) / (count as f64 + penalty);
-                    *shift = target - *effect;
-                    *effect = target;
-                    largest = largest.max(shift.abs());
-                }
-                for (residual, &choice) in residuals.iter_mut().zip(column) {
-                    *residual -= shifts[choice as usize];
-                }
-            }
-            if largest <= still {
-                break;
+    fn predict(&self, data: &Data) -> Vec<f64> {
+        let mut predicted = vec![self.0[data.effects()]; data.values.len()];
+        for column in &data.choices {
+            for (predicted, &choice) in predicted.iter_mut().zip(column) {
+                *predicted += self.0[choice as usize];
             }
         }
+        predicted
     }
 
-    /// Trials that have each choice.
-    fn counts(&self, data: &Data) -> Vec<Vec<usize>> {
-        let of_column = |(effects, column): (&Vec<f64>, &Vec<u32>)| {
-            let mut counts = vec![0; effects.len()];
-            column.iter().for_each(|&choice| counts[choice as usize] += 1);
-            counts
-        };
-        self.effects.iter().zip(&data.choices).map(of_column).collect()
+    /// Half the gradient of the squared error and the penalty, downwards, given the weighted residuals.
+    fn descent(&self, data: &Data, residuals: &[f64], penalty: f64) -> Vec<f64> {
+        let mut descent: Vec<f64> = self.0.iter().map(|effect| -penalty * effect).collect();
+        descent[data.effects()] = 0.0;
+        let weighted: Vec<f64> = residuals.iter().zip(&data.weights).map(|(r, w)| r * w).collect();
+        for column in &data.choices {
+            for (&choice, residual) in column.iter().zip(&weighted) {
+                descent[choice as usize] += residual;
+            }
+        }
+        descent[data.effects()] += weighted.iter().sum::<f64>();
+        descent
+    }
+
+    /// Minimises `sum weight * (t - prediction)^2 + penalty * sum effects^2` from here on, by conjugate gradients on the
+    /// normal equations (Hestenes and Stiefel 1952), scaled by their diagonal.
+    fn fitted(&self, data: &Data, penalty: f64, steps: usize, gradient: f64) -> Self {
+        let mut model = self.clone();
+        let mut scale = vec![penalty; model.0.len()];
+        scale[data.effects()] = 0.0;
+        for column in &data.choices {
+            column.iter().zip(&data.weights).for_each(|(&choice, w)| scale[choice as usize] += w * w);
+        }
+        scale[data.effects()] += data.weights.iter().map(|w| w * w).sum::<f64>();
+        let scaled = |values: &[f64]| -> Vec<f64> { values.iter().zip(&scale).map(|(v, s)| v / s).collect() };
+        let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let predicted = model.predict(data);
+        let weighted = data.values.iter().zip(&data.weights).zip(&predicted);
+        let mut residuals: Vec<f64> = weighted.map(|((value, w), p)| w * (value - p)).collect();
+        let mut descent = model.descent(data, &residuals, penalty);
+        let mut direction = Self(scaled(&descent));
+        let mut size = product(&descent, &direction.0);
+        let goal = gradient * gradient * data.spread();
+        for _ in 0..steps {
+            if size <= goal {
+                break;
+            }
+            let change: Vec<f64> =
+                direction.predict(data).iter().zip(&data.weights).map(|(p, w)| p * w).collect();
+            let effects = &direction.0[..data.effects()];
+            let curvature = product(&change, &change) + penalty * product(effects, effects);
+            if curvature <= 0.0 {
+                break;
+            }
+            let length = size / curvature;
+            model.0.iter_mut().zip(&direction.0).for_each(|(effect, d)| *effect += length * d);
+            residuals.iter_mut().zip(&change).for_each(|(residual, c)| *residual -= length * c);
+            descent = model.descent(data, &residuals, penalty);
+            let next = scaled(&descent);
+            let before = size;
+            size = product(&descent, &next);
+            direction.0 = next.iter().zip(&direction.0).map(|(n, d)| n + size / before * d).collect();
+        }
+        model
     }
 
     fn effects(&self, data: &Data, fit: &Fit) -> Effects {
-        let of_dimension = |(effects, counts): (&Vec<f64>, Vec<usize>)| {
-            let tried = || effects.iter().zip(&counts).filter(|(_, count)| **count > 0);
-            let least = tried().map(|(effect, _)| *effect).fold(f64::INFINITY, f64::min);
-            let effect = |(&effect, &count): (&f64, &usize)| Effect {
-                harm: effect - least,
-                error: (fit.noise / (count as f64 + fit.penalty)).sqrt(),
-                trials: count,
+        let counts = data.counts();
+        let without: Vec<Self> = (0..GROUPS)
+            .into_par_iter()
+            .map(|group| self.fitted(&data.without(group, GROUPS), fit.penalty, STEPS, GRADIENT))
+            .collect();
+        let of_dimension = |(begin, end): (usize, usize)| {
+            let tried = (begin..end).filter(|&i| counts[i] > 0);
+            let Some(least) = tried.min_by(|&a, &b| self.0[a].total_cmp(&self.0[b])) else {
+                return vec![None; end - begin];
             };
-            effects.iter().zip(&counts).map(|pair| (*pair.1 > 0).then(|| effect(pair))).collect()
+            let effect = |i: usize| {
+                let harms: Vec<f64> = without.iter().map(|model| model.0[i] - model.0[least]).collect();
+                let error = (squares(&harms) * (GROUPS - 1) as f64 / GROUPS as f64).sqrt();
+                Effect { harm: self.0[i] - self.0[least], error, trials: counts[i] }
+            };
+            (begin..end).map(|i| (counts[i] > 0).then(|| effect(i))).collect()
         };
-        let effects: Vec<Vec<Option<Effect>>> =
-            self.effects.iter().zip(self.counts(data)).map(of_dimension).collect();
+        let dimensions = data.begins.windows(2).map(|pair| (pair[0], pair[1]));
+        let effects: Vec<Vec<Option<Effect>>> = dimensions.map(of_dimension).collect();
         Effects {
             transform: fit.transform,
             importance: importance(&effects),
@@ -287,11 +351,13 @@ impl Model {
 
 /// Variance of the effects of each dimension, as shares.
 fn importance(effects: &[Vec<Option<Effect>>]) -> Vec<f64> {
-    let of_dimension = |effects: &Vec<Option<Effect>>| {
-        let tried: Vec<f64> = effects.iter().flatten().map(|effect| effect.harm).collect();
-        squares(&tried) / tried.len().max(1) as f64
-    };
-    let variances: Vec<f64> = effects.iter().map(of_dimension).collect();
+    let harms = |effects: &Vec<Option<Effect>>| effects.iter().flatten().map(|effect| effect.harm).collect();
+    shares(&effects.iter().map(harms).collect::<Vec<Vec<f64>>>())
+}
+
+/// The variance of each list over the sum of all; 0 where nothing varies.
+pub(super) fn shares(lists: &[Vec<f64>]) -> Vec<f64> {
+    let variances: Vec<f64> = lists.iter().map(|list| squares(list) / list.len().max(1) as f64).collect();
     let total: f64 = variances.iter().sum();
     variances.iter().map(|variance| if total > 0.0 { variance / total } else { 0.0 }).collect()
 }

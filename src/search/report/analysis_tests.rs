@@ -86,18 +86,42 @@ fn the_fit_solves_the_normal_equations() {
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     let noisy: Vec<(&[usize], f64)> =
         points.iter().map(|p| (p.as_slice(), additive(p) + rng.random_range(-0.3..0.3))).collect();
-    let data = Data::new(&noisy, CHOICES.len(), |value| value);
-    let mut model = Model::new(&CHOICES);
-    model.fit(&data, 2.0, PASSES, CHANGE);
-    let residuals = model.residuals(&data);
-    assert!(residuals.iter().sum::<f64>().abs() < 1e-4);
-    for (dimension, effects) in model.effects.iter().enumerate() {
-        for (choice, effect) in effects.iter().enumerate() {
+    let data = Data::new(&noisy, &CHOICES, Transform::Identity, 0.0);
+    let model = Model::new(&data).fitted(&data, 2.0, STEPS, GRADIENT);
+    let predicted = model.predict(&data);
+    let weighted = noisy.iter().zip(&predicted).zip(&data.weights);
+    let residuals: Vec<f64> = weighted.map(|(((_, value), p), w)| w * w * (value - p)).collect();
+    assert!(residuals.iter().sum::<f64>().abs() < 1e-5);
+    for (dimension, &count) in CHOICES.iter().enumerate() {
+        for choice in 0..count {
             let having = points.iter().zip(&residuals).filter(|(p, _)| p[dimension] == choice);
+            let effect = model.0[data.begins[dimension] + choice];
             let gradient = having.map(|(_, residual)| residual).sum::<f64>() - 2.0 * effect;
-            assert!(gradient.abs() < 1e-4, "{dimension} {choice}: {gradient}");
+            assert!(gradient.abs() < 1e-5, "{dimension} {choice}: {gradient}");
         }
     }
+    assert!((data.weights.iter().map(|w| w * w).sum::<f64>() - 50.0).abs() < 1e-9);
+}
+
+#[test]
+fn standard_errors_cover_the_noise() {
+    let points = points(300, 10);
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let values: Vec<f64> =
+        points.iter().map(|p| (5.0 + additive(p)) * rng.random_range(0.97..1.03)).collect();
+    let fitted = fit(&points, &values).unwrap();
+    let (mut far, mut count) = (0, 0);
+    for (layer, truth) in fitted.effects.iter().zip(TRUTH) {
+        // Over the candidate that was found to be the best.
+        let best = layer.iter().position(|effect| effect.unwrap().harm == 0.0).unwrap();
+        for (effect, want) in layer.iter().zip(truth).filter(|(effect, _)| effect.unwrap().harm > 0.0) {
+            let effect = effect.unwrap();
+            assert!(effect.error > 0.002 && effect.error < 0.1, "{effect:?}");
+            far += u32::from((effect.harm - (want - truth[best])).abs() > 3.0 * effect.error);
+            count += 1;
+        }
+    }
+    assert!(far <= 2, "{far} of {count}");
 }
 
 #[test]

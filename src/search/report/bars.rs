@@ -10,9 +10,10 @@ pub(super) fn importance(rows: &[String], panels: &[(String, Vec<f64>)]) -> Svg 
     let tall = if rows.len() > 60 { 13.0 } else { 18.0 };
     let names: Vec<String> = rows.iter().map(|name| shortened(name, 36)).collect();
     let left = names.iter().map(|name| mono_width(name)).fold(60.0, f64::max) + 16.0;
-    let wide = ROOM / panels.len().max(1) as f64;
+    let wide = (ROOM / panels.len().max(1) as f64).min(400.0);
     let height = TOP + rows.len() as f64 * tall + 10.0;
-    let mut svg = Svg::new(left + ROOM + 10.0, height, "Importance of each layer");
+    let mut svg =
+        Svg::new(left + wide * panels.len().max(1) as f64 + 10.0, height, "Importance of each layer");
     for (row, name) in names.iter().enumerate() {
         svg.text("ink mono", (left - 8.0, TOP + (row as f64 + 0.5) * tall), Side::Right, name);
     }

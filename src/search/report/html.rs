@@ -1,7 +1,6 @@
 //! The page of a study: one file that needs nothing else, in light and dark and on paper.
 
-use super::Summary;
-use super::analysis::{Effects, Transform, effects};
+use super::analysis::{Effects, Transform, effects, shares};
 use super::bars;
 use super::maps::{choices, harms, short_names};
 use super::palette::style;
@@ -10,7 +9,8 @@ use super::scatter::scatter;
 use super::sections;
 use super::svg::Svg;
 use super::text::{escape, percent};
-use crate::search::{Metric, Quality};
+use super::{Searched, Summary};
+use crate::search::{Metric, Objective, Quality};
 
 /// The page of a study. It is also well-formed XML.
 pub fn html(summary: &Summary) -> String {
@@ -135,8 +135,8 @@ fn effect_section(summary: &Summary) -> String {
             let name = Metric::Quality(quality);
             text += &format!(
                 "<p class=\"note\">Sensitivity: {name} as {scale} of what each layer’s choice does, by ridge regression over {} \
-                 different trials; it explains {} of the variance of trials it has not seen{}. Numbers stand where the harm \
-                 is above twice its standard error; blank: never tried.</p>\n",
+                 different trials; it explains {} of the variance of trials it has not seen{}. What \
+                 is not above 3.5 standard errors is drawn as no harm; blank: never tried.</p>\n",
                 fitted.trials,
                 percent(fitted.explained),
                 if fitted.transform == Transform::Log { format!(" (of ln {name})") } else { String::new() },
@@ -155,6 +155,10 @@ fn importance(summary: &Summary, of_quality: Result<Effects, String>) -> String 
     let mut panels = Vec::new();
     let mut notes = Vec::new();
     for (i, name) in names.iter().enumerate() {
+        if let Some(shares) = size_importance(summary, i) {
+            panels.push((name.clone(), shares));
+            continue;
+        }
         let fitted = match name == &quality {
             true => of_quality.clone(),
             false => fit(summary, &|trial, _| trial.values.get(i).copied()),
@@ -170,13 +174,24 @@ fn importance(summary: &Summary, of_quality: Result<Effects, String>) -> String 
     if !panels.is_empty() {
         text += "<p class=\"note\">Share of each layer in the variance of the objective that single choices cause, every \
                  candidate equally likely: main effects as in fANOVA (Hutter, Hoos and Leyton-Brown 2014), of the additive \
-                 model.</p>\n";
+                 model. Those of sizes are exact.</p>\n";
         text += &figure(&bars::importance(&short_names(summary).0, &panels), "");
     }
     if !notes.is_empty() {
         text += &format!("<p>No importance of {}</p>\n", escape(&notes.join(" ")));
     }
     text
+}
+
+/// Sizes add up, so that their variance is known; `None` for other objectives.
+fn size_importance(summary: &Summary, objective: usize) -> Option<Vec<f64>> {
+    let Objective::Metrics(metrics) = &summary.objective else { return None };
+    let Metric::Size(size) = metrics.get(objective)? else { return None };
+    let sizes = |dimension: &Searched| -> Option<Vec<f64>> {
+        (0..dimension.candidates.len()).map(|choice| dimension.size(choice, *size)).collect()
+    };
+    let sizes: Vec<Vec<f64>> = summary.dimensions.iter().map(sizes).collect::<Option<_>>()?;
+    (!sizes.is_empty()).then(|| shares(&sizes))
 }
 
 type Value<'a> = &'a dyn Fn(&super::Trial, &super::Measurement) -> Option<f64>;

@@ -9,6 +9,9 @@ use super::text::{bytes, common_prefix, number, significant};
 /// Columns of the map of choices; of a longer front, so many spread evenly.
 const MOST_COLUMNS: usize = 32;
 
+/// Harms below so many standard errors are not shown: with ten groups one of a hundred harmless candidates has more.
+const CLEAR: f64 = 3.5;
+
 /// Names of the dimensions without what all of them begin with, and that beginning.
 pub(super) fn short_names(summary: &Summary) -> (Vec<String>, String) {
     let names: Vec<&str> = summary.dimensions.iter().map(|d| d.name.as_str()).collect();
@@ -100,7 +103,7 @@ pub(super) fn harms(summary: &Summary, effects: &Effects) -> HeatMap {
     let cell = |d: usize, spec: &str| {
         let choice = summary.dimensions[d].candidates.iter().position(|candidate| candidate == spec)?;
         let effect: Effect = (*effects.effects.get(d)?.get(choice)?)?;
-        let clear = effect.harm > 2.0 * effect.error;
+        let clear = effect.harm > CLEAR * effect.error;
         let harm = match effects.transform {
             Transform::Identity => {
                 format!("+{} ± {}", significant(effect.harm, 3), significant(effect.error, 2))
@@ -114,7 +117,8 @@ pub(super) fn harms(summary: &Summary, effects: &Effects) -> HeatMap {
             }
         };
         Some(Cell {
-            share: share(effect.harm),
+            // What may be noise is not drawn: it looks like the best.
+            share: if clear { share(effect.harm) } else { 0.0 },
             text: if clear { text(effect.harm) } else { String::new() },
             tip: format!("{harm}\n{} trials", effect.trials),
         })

@@ -31,6 +31,7 @@ pub use statistics::{best_so_far, hypervolume, quantile};
 pub use table::table;
 
 use super::{Measurement, Metric, Objective, Quality, Size, Space, Trial, TrialState};
+use crate::eval::{TensorKind, TensorMemory};
 use crate::format::Spec;
 use crate::graph::Graph;
 
@@ -195,13 +196,21 @@ impl Searched {
 
     /// Stored bits per weight with a candidate; `None` where its text is no spec that the layers can hold.
     pub fn bits(&self, choice: usize) -> Option<f64> {
+        Some(self.size(choice, Size::Packed)? * 8.0 / self.weights().max(1) as f64)
+    }
+
+    /// Bytes with a candidate, as [`Measurement`] counts them but for exceptions.
+    fn size(&self, choice: usize, size: Size) -> Option<f64> {
         let format = self.candidates.get(choice)?.parse::<Spec>().ok()?.weight;
-        let bits = |layer: &Layer| {
-            let count = layer.rows as f64 * layer.cols as f64;
-            format.bits_per_weight(layer.rows, layer.cols).ok().map(|bits| bits * count)
+        let bytes = |layer: &Layer| {
+            let (kind, spec) = (TensorKind::Linear, String::new());
+            let memory = TensorMemory::new("", kind, spec, format, layer.rows, layer.cols).ok()?;
+            Some(match size {
+                Size::Packed => memory.bytes as f64,
+                Size::Nominal => memory.code_bits as f64 / 8.0,
+            })
         };
-        let total: f64 = self.layers.iter().map(bits).sum::<Option<f64>>()?;
-        Some(total / self.weights().max(1) as f64)
+        self.layers.iter().map(bytes).sum()
     }
 }
 
@@ -302,5 +311,7 @@ fn state_name(state: TrialState) -> &'static str {
     }
 }
 
+#[cfg(test)]
+mod synthetic;
 #[cfg(test)]
 mod tests;

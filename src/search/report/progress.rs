@@ -55,7 +55,7 @@ fn single(summary: &Summary) -> Svg {
     let mut entries: Vec<Key> = origins.iter().enumerate().map(dot).collect();
     let fixed =
         |shape, class: &str, text: &str| Key { series: None, shape, class: class.into(), text: text.into() };
-    if !summary.uniform.is_empty() {
+    if trials.iter().any(|t| is_uniform(summary, t.0.number)) {
         entries.push(fixed(Shape::Diamond, "mark", "one spec everywhere"));
     }
     entries.push(fixed(Shape::Line, "curve inkline", "best so far"));
@@ -107,7 +107,14 @@ fn several(summary: &Summary) -> Svg {
     }
     let is_whole = |trial: &&Trial| trial.values.len() == count && trial.values.iter().all(|v| v.is_finite());
     let trials: Vec<&Trial> = summary.measured().map(|(trial, _)| trial).filter(is_whole).collect();
-    let span = |i: usize| Span::new(trials.iter().map(|trial| trial.values[i]), BINADES);
+    let uniform: Vec<Vec<f64>> = summary
+        .baselines()
+        .into_iter()
+        .map(|(_, m)| summary.objective.values(m))
+        .filter(|values| values.iter().all(|value| value.is_finite()))
+        .collect();
+    let all = || trials.iter().map(|trial| &trial.values).chain(&uniform);
+    let span = |i: usize| Span::new(all().map(|values| values[i]), BINADES);
     let Some(spans) = (0..count).map(span).collect::<Option<Vec<Span>>>().filter(|_| !trials.is_empty())
     else {
         return message(TITLE, "Nothing has been measured.");
@@ -124,8 +131,6 @@ fn several(summary: &Summary) -> Svg {
             places.push((trial.number as f64, relative_hypervolume(&front, &spans)));
         }
     }
-    let uniform: Vec<Vec<f64>> =
-        trials.iter().filter(|t| is_uniform(summary, t.number)).map(|t| t.values.clone()).collect();
     let reference = relative_hypervolume(&uniform, &spans);
 
     let mut svg = Svg::new(WIDTH, HEIGHT, TITLE);

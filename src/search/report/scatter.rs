@@ -53,14 +53,16 @@ pub(super) fn is_uniform(summary: &Summary, number: usize) -> bool {
 
 /// What is known of a trial, in lines.
 pub(super) fn tip(trial: &Trial, m: &Measurement) -> String {
+    format!("trial {} ({})\n{}", trial.number, shortened(&trial.origin, 40), measured(m))
+}
+
+fn measured(m: &Measurement) -> String {
     let latency = match m.latency {
         Some(_) => format!("\nlatency {}", optional(m.latency, seconds)),
         None => String::new(),
     };
     format!(
-        "trial {} ({})\nKL {}, loss {:.4}\n{}, {:.2} bits/weight\nagreement {}{latency}",
-        trial.number,
-        shortened(&trial.origin, 40),
+        "KL {}, loss {:.4}\n{}, {:.2} bits/weight\nagreement {}{latency}",
         number(m.kl),
         m.loss,
         bytes(m.bytes as f64),
@@ -122,11 +124,18 @@ pub(super) fn scatter(summary: &Summary, x: Metric, y: Metric) -> Svg {
     let points: Vec<(f64, f64)> = uniform.iter().map(|u| u.2).collect();
     svg.path("line dash", &steps(&staircase(&points), &place, right));
     for (uniform, m, p) in &uniform {
-        let tip = uniform
-            .trial
-            .and_then(|trial| summary.trial(trial))
-            .map_or_else(String::new, |trial| tip(trial, m));
-        svg.diamond("mark", place(*p), 5.0, &format!("all layers {}\n{tip}", uniform.spec));
+        let trial = uniform.trial.and_then(|trial| summary.trial(trial));
+        let about = trial.map_or_else(|| measured(m), |trial| tip(trial, m));
+        svg.diamond(
+            "mark",
+            place(*p),
+            5.0,
+            &format!(
+                "all layers {}
+{about}",
+                uniform.spec
+            ),
+        );
     }
     if let Some((trial, m)) = summary.best.and_then(|best| summary.measured_trial(best))
         && let Some(p) = of(m)
@@ -135,10 +144,30 @@ pub(super) fn scatter(summary: &Summary, x: Metric, y: Metric) -> Svg {
     }
     let labels: Vec<(String, (f64, f64))> =
         uniform.iter().map(|(uniform, _, p)| (shortened(&uniform.spec, 30), place(*p))).collect();
-    for (text, at) in place_labels(&labels, &frame) {
-        svg.text("ink mono halo", at, Side::Left, &text);
+    let mut drawn: Vec<(f64, f64)> = shown(&trials, &front).iter().map(|t| place(t.2)).collect();
+    drawn.extend(along(&steps(&front, &place, right)));
+    for label in place_labels(&labels, &drawn, &frame) {
+        if label.distance > 14.0 {
+            svg.line(
+                "line",
+                label.point,
+                (label.at.0.max(label.point.0.min(label.at.0 + label.width)), label.at.1),
+            );
+        }
+        svg.text("ink mono halo", label.at, Side::Left, &label.text);
     }
     svg
+}
+
+/// Points a few pixels apart along a line.
+fn along(line: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let between = |pair: &[(f64, f64)]| {
+        let (a, b) = (pair[0], pair[1]);
+        let count = ((b.0 - a.0).hypot(b.1 - a.1) / 6.0).ceil().clamp(1.0, 200.0) as usize;
+        let at = move |i: usize| i as f64 / count as f64;
+        (0..count).map(move |i| (a.0 + (b.0 - a.0) * at(i), a.1 + (b.1 - a.1) * at(i)))
+    };
+    line.windows(2).flat_map(between).collect()
 }
 
 fn title(x: Metric, y: Metric) -> String {
@@ -165,7 +194,7 @@ fn legend(summary: &Summary, origins: &[String], baseline: bool) -> Vec<Key> {
     if !summary.uniform.is_empty() {
         add(Shape::Diamond, "mark", "one spec everywhere");
     }
-    add(Shape::Line, "curve inkline", "nothing better");
+    add(Shape::Line, "curve inkline", "Pareto front");
     if baseline {
         add(Shape::Line, "line dash", "f32 model");
     }
@@ -193,28 +222,31 @@ fn steps(front: &[(f64, f64)], place: &dyn Fn((f64, f64)) -> (f64, f64), right: 
     line
 }
 
-/// Left ends of those labels that fit beside their points without covering one another or another point.
-fn place_labels(labels: &[(String, (f64, f64))], frame: &Frame) -> Vec<(String, (f64, f64))> {
+/// Where a label stands.
+struct Label {
+    text: String,
+    /// What it is about.
+    point: (f64, f64),
+    /// Its left end, at half its height.
+    at: (f64, f64),
+    width: f64,
+    distance: f64,
+}
+
+/// Those labels that fit near their points without covering one another or a labelled point, each where it covers least
+/// of what else is `drawn`.
+fn place_labels(labels: &[(String, (f64, f64))], drawn: &[(f64, f64)], frame: &Frame) -> Vec<Label> {
     const HALF: f64 = 7.0;
-    let mut taken: Vec<(f64, f64, f64)> = Vec::new();
-    let mut placed = Vec::new();
-    for (text, (x, y)) in labels {
-        let width = mono_width(text);
-        let sides = |distance: f64| {
+    let mut placed: Vec<Label> = Vec::new();
+    for (text, point) in labels {
+        let (&(x, y), width) = (point, mono_width(text));
+        let places = |distance: f64| {
             let (right, left, middle) = (x + distance, x - distance - width, x - width / 2.0);
             let (up, down) = (y - distance, y + distance);
-            [
-                (right, *y),
-                (left, *y),
-                (right, up),
-                (right, down),
-                (left, up),
-                (left, down),
-                (middle, up),
-                (middle, down),
-            ]
+            let around = [(right, y), (right, up), (right, down), (middle, up), (left, y), (left, up)];
+            around.into_iter().chain([(left, down), (middle, down)]).map(move |at| (at, distance))
         };
-        let is_free = |&(left, middle): &(f64, f64)| {
+        let is_free = |&((left, middle), _): &((f64, f64), f64)| {
             let covers = |from: f64, to: f64, y: f64, half: f64| {
                 left < to && from < left + width && (middle - y).abs() < half + HALF
             };
@@ -222,13 +254,19 @@ fn place_labels(labels: &[(String, (f64, f64))], frame: &Frame) -> Vec<(String, 
                 && left + width <= frame.right
                 && middle - HALF >= frame.top
                 && middle + HALF <= frame.bottom
-                && !taken.iter().any(|&(from, to, y)| covers(from, to, y, HALF))
+                && !placed.iter().any(|l| covers(l.at.0, l.at.0 + l.width, l.at.1, HALF))
                 && !labels.iter().any(|(_, (px, py))| covers(px - 5.0, px + 5.0, *py, 3.0))
         };
-        let found = [9.0, 14.0, 20.0, 28.0, 38.0].into_iter().flat_map(sides).find(is_free);
-        if let Some(at) = found {
-            taken.push((at.0, at.0 + width, at.1));
-            placed.push((text.clone(), at));
+        let cost = |&((left, middle), distance): &((f64, f64), f64)| {
+            let is_covered = |p: &&(f64, f64)| {
+                (left - 2.0..left + width + 2.0).contains(&p.0) && (p.1 - middle).abs() < HALF + 2.0
+            };
+            drawn.iter().filter(is_covered).count() as f64 + distance * 0.15
+        };
+        let free = [9.0, 14.0, 20.0, 28.0, 38.0, 50.0].into_iter().flat_map(places).filter(is_free);
+        let best = free.map(|place| (cost(&place), place)).min_by(|a, b| a.0.total_cmp(&b.0));
+        if let Some((_, (at, distance))) = best {
+            placed.push(Label { text: text.clone(), point: *point, at, width, distance });
         }
     }
     placed
@@ -247,14 +285,18 @@ mod tests {
                 (format!("int{i}(group=32)"), (60.0 + f64::from(i % 3) * 20.0, 30.0 + f64::from(i / 3) * 9.0))
             })
             .collect();
-        let placed = place_labels(&labels, &frame);
+        let placed = place_labels(&labels, &[], &frame);
         assert!(placed.len() >= 6, "{}", placed.len());
-        for (i, (text, (x, y))) in placed.iter().enumerate() {
-            assert!(*x >= 50.0 && x + mono_width(text) <= 550.0);
-            for (_, (ox, oy)) in &placed[..i] {
-                assert!((x - ox).abs() >= mono_width(text).min(60.0) || (y - oy).abs() >= 14.0);
+        for (i, label) in placed.iter().enumerate() {
+            assert!(label.at.0 >= 50.0 && label.at.0 + label.width <= 550.0);
+            for other in &placed[..i] {
+                let apart = label.at.0 >= other.at.0 + other.width || other.at.0 >= label.at.0 + label.width;
+                assert!(apart || (label.at.1 - other.at.1).abs() >= 14.0);
             }
         }
+        let drawn: Vec<(f64, f64)> = along(&[(100.0, 200.0), (500.0, 200.0)]);
+        let beside = place_labels(&[("int4".to_owned(), (100.0, 200.0))], &drawn, &frame);
+        assert!((beside[0].at.1 - 200.0).abs() >= 9.0 || beside[0].at.0 < 100.0, "not on the line");
     }
 
     #[test]

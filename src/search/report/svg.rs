@@ -4,7 +4,7 @@ use super::palette::style;
 use super::text::escape;
 
 /// Width of a character over the size of the font: about so for proportional, exactly for monospaced fonts.
-const SANS: f64 = 0.54;
+const SANS: f64 = 0.58;
 const MONO: f64 = 0.602;
 /// Font sizes of the style rules, in pixels.
 const SIZE: f64 = 12.0;
@@ -27,14 +27,19 @@ pub(super) enum Side {
     Right,
 }
 
+/// Characters, those of East Asian scripts and pictures twice.
+fn columns(text: &str) -> f64 {
+    text.chars().map(|c| if c >= '\u{2e80}' { 2.0 } else { 1.0 }).sum()
+}
+
 /// About how wide a text of 12 pixels is.
 pub(super) fn sans_width(text: &str) -> f64 {
-    text.chars().count() as f64 * SIZE * SANS
+    columns(text) * SIZE * SANS
 }
 
 /// How wide a monospaced text of 11 pixels is.
 pub(super) fn mono_width(text: &str) -> f64 {
-    text.chars().count() as f64 * SMALL * MONO
+    columns(text) * SMALL * MONO
 }
 
 /// A coordinate with at most one decimal.

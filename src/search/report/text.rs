@@ -112,7 +112,8 @@ pub(super) fn change(value: f64, reference: f64) -> String {
     match percent {
         0.0..10.0 => format!("{sign}{percent:.1} %"),
         10.0..1000.0 => format!("{sign}{percent:.0} %"),
-        _ => format!("× {}", significant(ratio, 3)),
+        1000.0..1e6 => format!("× {}", significant(ratio, 3)),
+        _ => format!("× {ratio:.1e}"),
     }
 }
 
