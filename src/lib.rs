@@ -48,8 +48,8 @@
 //! | [`model`] | checkpoints, packed files, model families, tokenizer, sampling | `graph`, `format` |
 //! | [`run`] | one interface over engine and reference; the generation loop | `engine`, `reference`, `model`, `graph` |
 //! | [`eval`] | loss, perplexity, divergence, agreement, noise of weights, memory accounting | `run`, `model`, `graph`, `format` |
-//! | [`search`] | spaces of assignments, samplers, evaluators, the journal, reports | `eval`, `run`, `engine`, `gpu`, `model`, `graph`, `format` |
 //! | [`cases`] | *the* case table: every kernel x formats x shapes x tolerance; model verification | all above |
+//! | [`search`] | spaces of assignments, samplers, evaluators, the journal, reports | `eval`, `run`, `engine`, `gpu`, `model`, `graph`, `format` |
 //! | `cli` (program) | the verbs; the only user of clap, anyhow and progress bars | all above |
 //!
 //! ## How a kernel comes to be

@@ -17,8 +17,8 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("model", &["graph", "format"]),
     ("run", &["engine", "graph", "model", "reference"]),
     ("eval", &["run", "graph", "model", "format"]),
-    ("search", &["eval", "run", "engine", "gpu", "model", "graph", "format"]),
     ("cases", &["format", "graph", "reference", "shader", "gpu", "engine", "model", "run", "eval"]),
+    ("search", &["eval", "run", "engine", "gpu", "model", "graph", "format"]),
 ];
 
 /// Crates that one place only may know.
