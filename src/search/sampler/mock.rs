@@ -4,23 +4,32 @@ use super::space::Rng;
 use super::{Proposal, Sampler};
 use crate::search::{Measurement, Point, Problem, Trial, TrialState};
 
-/// Divergence of an assignment.
-type Divergence<'a> = Box<dyn Fn(&[usize]) -> f64 + 'a>;
+/// A number for each assignment.
+type Value<'a> = Box<dyn Fn(&[usize]) -> f64 + 'a>;
 
-/// A model of which everything but the divergence follows from the bytes.
-pub(super) struct Mock<'a>(Divergence<'a>);
+/// A model of which everything but the divergence, and perhaps the latency, follows from the bytes.
+pub(super) struct Mock<'a> {
+    kl: Value<'a>,
+    latency: Option<Value<'a>>,
+}
 
 impl<'a> Mock<'a> {
+    /// With this divergence; the loss is 2 more, the latency half the bytes.
     pub(super) fn new(kl: impl Fn(&[usize]) -> f64 + 'a) -> Self {
-        Self(Box::new(kl))
+        Self { kl: Box::new(kl), latency: None }
+    }
+
+    pub(super) fn with_latency(self, latency: impl Fn(&[usize]) -> f64 + 'a) -> Self {
+        Self { latency: Some(Box::new(latency)), ..self }
     }
 
     pub(super) fn kl(&self, point: &[usize]) -> f64 {
-        (self.0)(point)
+        (self.kl)(point)
     }
 
     pub(super) fn trial(&self, problem: &Problem, number: usize, proposal: Proposal) -> Trial {
         let (kl, bytes) = (self.kl(&proposal.point), problem.bytes_of(&proposal.point));
+        let latency = self.latency.as_ref().map_or(bytes as f64 / 2.0, |latency| latency(&proposal.point));
         let measurement = Measurement {
             loss: kl + 2.0,
             kl,
@@ -29,7 +38,7 @@ impl<'a> Mock<'a> {
             bytes,
             nominal_bytes: bytes,
             bits_per_weight: 4.0,
-            latency: Some(bytes as f64 / 2.0),
+            latency: Some(latency),
         };
         Trial {
             number,
@@ -94,31 +103,39 @@ const WIDTHS: [f64; 5] = [2.25, 3.25, 4.25, 5.25, 8.5];
 
 /// Six blocks of seven layers with five candidates each, and a divergence like that of a language model: a layer is
 /// `exp(N(0, 1.2))` times as sensitive as another, a candidate does harm in proportion to its squared error but for a
-/// factor of `exp(N(0, 0.3))`, pairs of layers add up to `pairs` of their geometric mean to it or take it away, and
-/// great harm saturates like a logarithm.
+/// factor of `exp(N(0, 0.3))`, and great harm saturates like a logarithm. Errors are directions in a space of `4 /
+/// pairs^2` dimensions, half of each common to the candidates of its layer, and their sum squared is the harm: so a
+/// pair of layers adds its geometric mean times about `pairs * N(0, 1)`.
 pub(super) fn transformer(model: u64, pairs: f64) -> (Problem, Mock<'static>) {
     let mut rng = Rng::new(model, 1 << 40);
     let weights = [[288 * 288; 4].as_slice(), &[288 * 768; 3]].concat().repeat(6);
     let bytes: Vec<Vec<u64>> =
         weights.iter().map(|&n: &u64| WIDTHS.iter().map(|w| (n as f64 * w / 8.0) as u64).collect()).collect();
-    let mut factor = |deviation: f64| (deviation * rng.normal()).exp();
-    let (mut noise, mut harms): (Vec<Vec<f64>>, Vec<Vec<f64>>) = (vec![], vec![]);
+    let space = (4.0 / (pairs * pairs)).round() as usize;
+    let direction = |rng: &mut Rng| -> Vec<f64> {
+        let scale = (0.5 / space as f64).sqrt();
+        (0..space).map(|_| scale * rng.normal()).collect()
+    };
+    let (mut noise, mut errors): (Vec<Vec<f64>>, Vec<Vec<Vec<f64>>>) = (vec![], vec![]);
     for _ in &weights {
+        let mut factor = |deviation: f64| (deviation * rng.normal()).exp();
         let (sensitivity, spread) = (0.25 * factor(1.2), factor(0.2));
-        let errors = WIDTHS.map(|width| 0.8 * 4f64.powf(1.0 - width) * spread * factor(0.1));
-        harms.push(errors.iter().map(|error| sensitivity * error * factor(0.3)).collect());
-        noise.push(errors.to_vec());
+        let squares = WIDTHS.map(|width| 0.8 * 4f64.powf(1.0 - width) * spread * factor(0.1));
+        let harms = squares.map(|square| sensitivity * square * factor(0.3));
+        noise.push(squares.to_vec());
+        let common = direction(&mut rng);
+        let error = |harm: f64| -> Vec<f64> {
+            common.iter().zip(direction(&mut rng)).map(|(a, b)| harm.sqrt() * (a + b)).collect()
+        };
+        errors.push(harms.map(error).to_vec());
     }
-    let couplings: Vec<f64> = (0..42 * 42).map(|_| pairs * rng.normal()).collect();
     let kl = move |point: &[usize]| {
-        let harm: Vec<f64> = harms.iter().zip(point).map(|(harms, &c)| harms[c]).collect();
-        let mut total = harm.iter().sum::<f64>();
-        for d in 0..42 {
-            for e in 0..d {
-                total += couplings[d * 42 + e] * (harm[d] * harm[e]).sqrt();
-            }
+        let mut sum = vec![0.0; space];
+        for (errors, &c) in errors.iter().zip(point) {
+            sum.iter_mut().zip(&errors[c]).for_each(|(sum, error)| *sum += error);
         }
-        2.0 * (total.max(0.0) / 2.0).ln_1p()
+        let total: f64 = sum.iter().map(|x| x * x).sum();
+        2.0 * (total / 2.0).ln_1p()
     };
     let problem = Problem {
         uniform: (0..WIDTHS.len()).map(|c| vec![c; 42]).collect(),

@@ -8,6 +8,7 @@
 use super::{Point, Problem, Trial};
 use crate::error::Result;
 
+mod auto;
 mod grid;
 pub mod knapsack;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod spec;
 mod tests;
 pub mod tpe;
 
+pub use auto::Auto;
 pub use grid::Grid;
 pub use nsga2::Nsga2;
 pub use random::Random;

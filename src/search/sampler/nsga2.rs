@@ -64,7 +64,7 @@ impl<'a> Parents<'a> {
     }
 
     /// The better of two random parents.
-    fn tournament(&self, rng: &mut Rng) -> &'a Trial {
+    pub(super) fn tournament(&self, rng: &mut Rng) -> &'a Trial {
         let (a, b) = (rng.below(self.trials.len()), rng.below(self.trials.len()));
         let second_wins = self.ranks[b] < self.ranks[a]
             || self.ranks[b] == self.ranks[a] && self.crowding[b] > self.crowding[a];

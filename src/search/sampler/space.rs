@@ -33,7 +33,6 @@ impl Rng {
     }
 
     /// Standard normal (Box and Muller 1958).
-    #[cfg(test)]
     pub(super) fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
@@ -119,6 +118,10 @@ impl<'a> Space<'a> {
         let is_whole = trial.values.len() == self.problem.objective.count();
         let has_numbers = is_whole && !trial.values.iter().any(|value| value.is_nan());
         trial.state == TrialState::Complete && has_numbers && self.holds(&trial.point)
+    }
+
+    pub(super) fn is_new(&self, point: &[usize]) -> bool {
+        !self.seen.contains(point)
     }
 
     /// Notes `point` as tried. False, and nothing noted, where it was or where it does not fit.

@@ -4,13 +4,16 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::tpe::{Gamma, TpeOptions};
-use super::{Grid, Nsga2, Random, Sampler, Sensitivity, Tpe};
+use super::{Auto, Grid, Nsga2, Random, Sampler, Sensitivity, Tpe};
 use crate::error::{Error, Result, closest_names, invalid};
 use crate::format::call::Call;
 
 /// A sampler with its options, as text and ready to build.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum SamplerSpec {
+    /// `auto`: [`Auto`].
+    #[default]
+    Auto,
     /// `random`: [`Random`].
     Random,
     /// `grid`: [`Grid`].
@@ -27,7 +30,7 @@ pub enum SamplerSpec {
 }
 
 /// Names of the samplers.
-pub const NAMES: [&str; 5] = ["random", "grid", "tpe", "nsga2", "sensitivity"];
+pub const NAMES: [&str; 6] = ["auto", "random", "grid", "tpe", "nsga2", "sensitivity"];
 
 const TPE_KEYS: &[&str] = &["multivariate", "startup", "gamma", "candidates", "prior", "hypervolume"];
 const GAMMAS: [(&str, Gamma); 2] = [("optuna", Gamma::Optuna), ("hyperopt", Gamma::Hyperopt)];
@@ -39,6 +42,7 @@ impl SamplerSpec {
     /// When an option is out of range.
     pub fn build(&self) -> Result<Box<dyn Sampler>> {
         Ok(match *self {
+            Self::Auto => Box::new(Auto),
             Self::Random => Box::new(Random),
             Self::Grid => Box::new(Grid),
             Self::Tpe(options) => Box::new(Tpe::new(options)?),
@@ -54,6 +58,7 @@ impl FromStr for SamplerSpec {
     fn from_str(text: &str) -> Result<Self> {
         let call = Call::parse(text)?;
         let spec = match call.name {
+            "auto" => call.expect(&[]).map(|_| Self::Auto)?,
             "random" => call.expect(&[]).map(|_| Self::Random)?,
             "grid" => call.expect(&[]).map(|_| Self::Grid)?,
             "tpe" => Self::Tpe(tpe(&known_keys(call, TPE_KEYS)?)?),
@@ -105,6 +110,7 @@ impl fmt::Display for SamplerSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut options: Vec<String> = Vec::new();
         let name = match self {
+            Self::Auto => "auto",
             Self::Random => "random",
             Self::Grid => "grid",
             Self::Tpe(tpe) => {
@@ -147,6 +153,7 @@ mod tests {
     #[test]
     fn texts() {
         for (text, short) in [
+            ("auto", "auto"),
             ("random", "random"),
             (" grid() ", "grid"),
             ("sensitivity", "sensitivity"),
