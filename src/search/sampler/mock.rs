@@ -4,23 +4,32 @@ use super::space::Rng;
 use super::{Proposal, Sampler};
 use crate::search::{Measurement, Point, Problem, Trial, TrialState};
 
-/// Divergence of an assignment.
-type Divergence<'a> = Box<dyn Fn(&[usize]) -> f64 + 'a>;
+/// A number for each assignment.
+type Value<'a> = Box<dyn Fn(&[usize]) -> f64 + 'a>;
 
-/// A model of which everything but the divergence follows from the bytes.
-pub(super) struct Mock<'a>(Divergence<'a>);
+/// A model of which everything but the divergence, and perhaps the latency, follows from the bytes.
+pub(super) struct Mock<'a> {
+    kl: Value<'a>,
+    latency: Option<Value<'a>>,
+}
 
 impl<'a> Mock<'a> {
+    /// With this divergence; the loss is 2 more, the latency half the bytes.
     pub(super) fn new(kl: impl Fn(&[usize]) -> f64 + 'a) -> Self {
-        Self(Box::new(kl))
+        Self { kl: Box::new(kl), latency: None }
+    }
+
+    pub(super) fn with_latency(self, latency: impl Fn(&[usize]) -> f64 + 'a) -> Self {
+        Self { latency: Some(Box::new(latency)), ..self }
     }
 
     pub(super) fn kl(&self, point: &[usize]) -> f64 {
-        (self.0)(point)
+        (self.kl)(point)
     }
 
     pub(super) fn trial(&self, problem: &Problem, number: usize, proposal: Proposal) -> Trial {
         let (kl, bytes) = (self.kl(&proposal.point), problem.bytes_of(&proposal.point));
+        let latency = self.latency.as_ref().map_or(bytes as f64 / 2.0, |latency| latency(&proposal.point));
         let measurement = Measurement {
             loss: kl + 2.0,
             kl,
@@ -29,7 +38,7 @@ impl<'a> Mock<'a> {
             bytes,
             nominal_bytes: bytes,
             bits_per_weight: 4.0,
-            latency: Some(bytes as f64 / 2.0),
+            latency: Some(latency),
         };
         Trial {
             number,

@@ -72,6 +72,19 @@ pub fn hypervolume(values: &[Vec<f64>], reference: &[f64]) -> f64 {
     if reference.is_empty() { 0.0 } else { volume(points, reference) }
 }
 
+/// What `point` adds to the hypervolume of `others`: its own volume less what of it they share (While et al. 2012).
+pub fn exclusive(point: &[f64], others: &[Vec<f64>], reference: &[f64]) -> f64 {
+    let is_inside = point.iter().zip(reference).all(|(p, r)| p < r);
+    let covers = |other: &Vec<f64>| other.iter().zip(point).all(|(o, p)| o <= p);
+    if !is_inside || others.iter().any(covers) {
+        return 0.0;
+    }
+    let join = |other: &Vec<f64>| other.iter().zip(point).map(|(o, p)| o.max(*p)).collect();
+    let shared: Vec<Vec<f64>> = others.iter().map(join).collect();
+    let own: f64 = point.iter().zip(reference).map(|(p, r)| r - p).product();
+    (own - hypervolume(&shared, reference)).max(0.0)
+}
+
 /// Of points below the reference; only the first `reference.len()` values count.
 fn volume(mut points: Vec<&[f64]>, reference: &[f64]) -> f64 {
     let (Some((&end, others)), false) = (reference.split_last(), points.is_empty()) else { return 0.0 };
@@ -148,7 +161,12 @@ mod tests {
             let above = (0..points.len()).filter(|&j| dominates(&points[j], p)).map(|j| ranks[j] + 1).max();
             assert_eq!(ranks[i], above.unwrap_or(0), "{points:?}");
         }
-        assert_eq!(hypervolume(points, &vec![7.0; values]), cells(points, values), "{points:?}");
+        let reference = vec![7.0; values];
+        assert_eq!(hypervolume(points, &reference), cells(points, values), "{points:?}");
+        if let Some((last, others)) = points.split_last() {
+            let adds = cells(points, values) - cells(others, values);
+            assert_eq!(exclusive(last, others, &reference), adds, "{points:?}");
+        }
     }
 
     proptest! {

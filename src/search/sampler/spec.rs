@@ -9,9 +9,10 @@ use crate::error::{Error, Result, closest_names, invalid};
 use crate::format::call::Call;
 
 /// A sampler with its options, as text and ready to build.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum SamplerSpec {
     /// `auto`: [`Auto`].
+    #[default]
     Auto,
     /// `random`: [`Random`].
     Random,
@@ -152,6 +153,7 @@ mod tests {
     #[test]
     fn texts() {
         for (text, short) in [
+            ("auto", "auto"),
             ("random", "random"),
             (" grid() ", "grid"),
             ("sensitivity", "sensitivity"),

@@ -1,6 +1,6 @@
 //! What holds for every sampler.
 
-use super::mock::{Mock, best, problem, transformer};
+use super::mock::{Mock, problem};
 use super::*;
 use crate::search::TrialState;
 
@@ -9,13 +9,13 @@ fn all() -> Vec<(&'static str, Box<dyn Sampler>)> {
     let joint = tpe::TpeOptions { multivariate: Some(true), startup: 5, ..Default::default() };
     let single = tpe::TpeOptions { multivariate: Some(false), hypervolume: true, ..joint };
     vec![
+        ("auto", Box::new(Auto)),
         ("random", Box::new(Random)),
         ("grid", Box::new(Grid)),
         ("tpe", Box::new(Tpe::new(joint).unwrap())),
         ("tpe, single", Box::new(Tpe::new(single).unwrap())),
         ("nsga2", Box::new(Nsga2::new(Some(6)).unwrap())),
         ("sensitivity", Box::new(Sensitivity)),
-        ("auto", Box::new(Auto)),
     ]
 }
 
@@ -156,33 +156,20 @@ fn a_small_grid_is_in_mixed_radix_order() {
 fn long_histories_are_fast() {
     for (name, sampler) in all() {
         for objective in ["kl", "kl,bytes", "kl,bytes,latency"] {
-            let problem = problem(&[5; 42], objective, 2001);
-            let history = mock().study(&Random, &Problem { trials: 2000, ..problem.clone() }, 2000);
+            let mut problem = problem(&[5; 42], objective, 2001);
+            // Whatever a sampler begins with is behind it.
+            let begun = sampler.ask(&problem, &[], 0, 250).unwrap().into_iter().enumerate();
+            let begun = begun.map(|(number, proposal)| mock().trial(&problem, number, proposal)).collect();
+            problem.trials = 2000;
+            let history = mock().resume(&Random, &problem, 2000, begun);
+            problem.trials = 2001;
             let start = std::time::Instant::now();
-            assert_eq!(sampler.ask(&problem, &history, 2000, 1).unwrap().len(), 1);
+            let asked = sampler.ask(&problem, &history, 2000, 1).unwrap();
             let elapsed = start.elapsed();
+            assert!(asked.len() == 1 || name == "sensitivity", "{name}");
             println!("{name}, {objective}: {elapsed:.1?}");
             // 50 ms on an idle machine; tests share theirs.
             assert!(elapsed.as_millis() < 500, "{name}, {objective}: {elapsed:?}");
-        }
-    }
-}
-
-/// On models like language models, at equal trials and equal bytes: lower divergence than TPE and than one candidate
-/// everywhere.
-#[test]
-fn auto_beats_tpe_and_every_uniform_point() {
-    for model in 0..3 {
-        let (mut problem, mock) = transformer(model, 0.5);
-        problem.trials = 160;
-        for uniform in [1, 2, 3] {
-            let point = vec![uniform; 42];
-            problem.max_bytes = Some(problem.bytes_of(&point));
-            let lowest = |sampler: &dyn Sampler, batch| best(&mock.study(sampler, &problem, batch));
-            let (auto, tpe) = (lowest(&Auto, 8), lowest(&Tpe::new(tpe::TpeOptions::default()).unwrap(), 1));
-            let all = mock.kl(&point);
-            assert!(auto < 0.9 * all, "model {model}, uniform {uniform}: {auto} against {all}");
-            assert!(auto < 0.8 * tpe, "model {model}, uniform {uniform}: {auto} against {tpe} of tpe");
         }
     }
 }

@@ -1,214 +1,184 @@
 //! What the measured points say about the harm of each candidate.
 //!
 //! The quality of a point is taken to be `base + sum of exp(theta[d][c])`: harm is positive, and of widely different
-//! size. A priori `theta` is normal around `mean + log noise`, with deviations that all candidates share (the mean and
-//! the power of the noise), that the candidates of one dimension share (how sensitive it is), and its own. Measured
-//! qualities deviate from the sum by cross terms of second order, `a_de sqrt(harm_d harm_e)` for each pair of choices
-//! with an unknown `a`, and by a share of their own size that points with common choices have in common. Under
-//! linearisation in `theta` all of this is normal (a Gaussian process, Rasmussen and Williams 2006), so the
-//! posterior is a Gauss-Newton iteration over systems as large as the number of measured points, uncertainty comes with
-//! it, and a draw from it is one solution more (Matheron's rule).
+//! size. A priori `theta` is normal around the logarithm of the noise, since harm grows with the squared error (HAWQ:
+//! Dong et al. 2019), with deviations that all candidates share (the mean, the power of the noise), that the candidates
+//! of one dimension share (how sensitive it is), and its own. Measured qualities deviate from the sum by the cross terms
+//! of the second order, `a sqrt(harm_d harm_e)` for each pair of choices with an unknown `a`, by something that points
+//! with common choices have in common, and by something of their own. Linearised in `theta` all of this is normal (a
+//! Gaussian process: Rasmussen and Williams 2006), so that the posterior is a Gauss-Newton iteration with systems as
+//! large as the number of points; it comes with its uncertainty, and a draw from it is one solution more (Matheron's
+//! rule: Wilson et al. 2020). How large the deviations are is read off the points (likelihood).
 
 use super::super::space::Rng;
 use super::linear::Cholesky;
+use super::prior::{DIMENSION, MEAN, Observed, POWER, Prior, median};
 
-/// A priori deviations: of the mean of all `theta`, of the power of the noise, of a dimension, of a candidate.
-const MEAN: f64 = 3.0;
-const POWER: f64 = 0.2;
-const DIMENSION: f64 = 1.2;
-const CANDIDATE: f64 = 0.35;
 /// Deviation of the factors of cross terms.
 const CROSS: f64 = 0.1;
-/// Deviation from the sum, as a share of the quality: common to points that are alike, and of each point.
+/// Deviation that points have in common, as a share of the quality.
 const COMMON: f64 = 0.03;
-const OWN: f64 = 0.003;
-/// Changed dimensions, as a share of all, over which likeness falls by e.
+/// Changed dimensions, as a share of all, over which that falls by e.
 const REACH: f64 = 0.25;
-/// The iteration after which the deviations are scaled to what was observed, and points that are used for that.
-const SCALE_AT: usize = 2;
-const SUBSET: usize = 100;
-const ITERATIONS: usize = 6;
+
+const ITERATIONS: usize = 4;
+/// Steps of `theta` that end the iteration.
+const SMALL: f64 = 0.05;
+/// The iteration before which the scales are chosen, and of how many points.
+const CHOICE: usize = 2;
+const CHOICE_POINTS: usize = 100;
+
+/// Greatest quality that is fitted to, in medians; what is worse is bad enough.
+const MOST: f64 = 1000.0;
 
 /// Quality as a function of the point.
 pub(super) struct Model {
+    /// The base a priori, and the median of what the qualities have more: everything else is in this unit.
+    origin: f64,
+    unit: f64,
     prior: Prior,
+    /// What the base differs by.
     base: f64,
     /// Logarithms of the harms, `[dimension][candidate]`.
     theta: Vec<Vec<f64>>,
+    scales: Scales,
     observed: Vec<Observed>,
+    /// Of the covariance of the observed, and of what in it does not add up.
     factor: Cholesky,
-    /// Factor of the covariance of what does not add up.
     rest: Cholesky,
     /// The inverse covariance times what the prior leaves unexplained.
     weights: Vec<f64>,
-    /// Variance of a candidate, and factor of that of the rest.
-    candidate: f64,
-    rest_scale: f64,
 }
 
-/// What is known before.
-struct Prior {
-    base: f64,
-    base_deviation: f64,
-    /// Logarithms of the noise, `[dimension][candidate]`, and their mean.
-    noise: Vec<Vec<f64>>,
-    center: f64,
-    /// What the logarithm of the noise lacks to that of the harm.
-    scale: f64,
+/// Variances.
+#[derive(Clone, Copy)]
+struct Scales {
+    /// Of `theta`, what each candidate has for itself.
+    candidate: f64,
+    /// Of what does not add up, as a factor.
+    rest: f64,
+    /// Of what each point has for itself, as a share of its squared size.
+    own: f64,
 }
 
 /// A covariance in parts.
+#[derive(Clone, Copy)]
 struct Covariance {
     /// Of the sums, but for what each candidate has for itself.
     shared: f64,
-    /// Of that, before it is scaled.
-    candidates: f64,
-    /// Of what does not add up, before it is scaled.
+    /// Of that, of the rest, of each point's own, before they are scaled.
+    candidate: f64,
     rest: f64,
+    own: f64,
 }
 
-/// A point with its linearisation.
-#[derive(Clone)]
-struct Observed {
-    point: Vec<usize>,
-    /// Harm of each dimension; its square root and the choice once more in fours, padded with zeros; the sum, and the
-    /// sum times the logarithm of the noise.
-    harm: Vec<f64>,
-    root: Vec<[f64; 4]>,
-    choice: Vec<[f64; 4]>,
-    sum: f64,
-    power: f64,
-    /// What its deviation from the sum is in proportion to.
-    size: f64,
-}
-
-impl Prior {
-    fn new(noise: &[Vec<f64>], points: &[&[usize]], values: &[f64], base: f64, base_deviation: f64) -> Self {
-        let finite = |x: &&f64| x.is_finite() && **x > 0.0;
-        let most = noise.iter().flatten().filter(finite).copied().fold(f64::MIN_POSITIVE, f64::max).ln();
-        // No candidate is perfect: what has no noise does about as much harm as 16 bits more would leave.
-        let log = |x: &f64| {
-            if x.is_finite() { x.max(f64::MIN_POSITIVE).ln().clamp(most - 22.0, most) } else { most }
-        };
-        let noise: Vec<Vec<f64>> = noise.iter().map(|row| row.iter().map(log).collect()).collect();
-        let count = noise.iter().map(Vec::len).sum::<usize>().max(1);
-        let center = noise.iter().flatten().sum::<f64>() / count as f64;
-        let mut prior = Self { base, base_deviation, noise, center, scale: 0.0 };
-        let mut scales: Vec<f64> = points
-            .iter()
-            .zip(values)
-            .map(|(point, value)| {
-                let sum: f64 = prior.noise.iter().zip(*point).map(|(row, &c)| row[c].exp()).sum();
-                ((value - base).max(1e-9) / sum).ln()
-            })
-            .collect();
-        scales.sort_by(f64::total_cmp);
-        prior.scale = scales.get(scales.len() / 2).copied().unwrap_or(0.0);
-        prior
+impl Scales {
+    fn total(&self, parts: &Covariance) -> f64 {
+        parts.shared + self.candidate * parts.candidate + self.unsummed(parts)
     }
 
-    fn theta(&self) -> Vec<Vec<f64>> {
-        self.noise.iter().map(|row| row.iter().map(|noise| noise + self.scale).collect()).collect()
+    fn unsummed(&self, parts: &Covariance) -> f64 {
+        self.rest * parts.rest + self.own * parts.own
     }
 
-    fn observe(&self, theta: &[Vec<f64>], point: &[usize], size: f64) -> Observed {
-        let harm: Vec<f64> = theta.iter().zip(point).map(|(row, &c)| row[c].exp()).collect();
-        let power =
-            harm.iter().zip(&self.noise).zip(point).map(|((h, row), &c)| h * (row[c] - self.center)).sum();
-        let fours = |values: &mut dyn Iterator<Item = f64>| -> Vec<[f64; 4]> {
-            let values: Vec<f64> = values.collect();
-            let four = |chunk: &[f64]| std::array::from_fn(|k| chunk.get(k).copied().unwrap_or(0.0));
-            values.chunks(4).map(four).collect()
+    /// The likeliest of some that differ in one variance after the other, given what the prior leaves unexplained.
+    fn likeliest(self, gaps: &[f64], table: &[Vec<Covariance>]) -> Self {
+        let step = gaps.len().div_ceil(CHOICE_POINTS).max(1);
+        let chosen: Vec<usize> = (0..gaps.len()).step_by(step).collect();
+        let gaps: Vec<f64> = chosen.iter().map(|&i| gaps[i]).collect();
+        let unlikely = |scales: Self| {
+            let factor = Cholesky::new(gaps.len(), |i, j| scales.total(&table[chosen[i]][chosen[j]]));
+            factor.forward(&gaps).iter().map(|x| x * x).sum::<f64>() + factor.log_determinant()
         };
-        let root = fours(&mut harm.iter().map(|h| h.sqrt()));
-        let choice = fours(&mut point.iter().map(|&c| c as f64));
-        Observed { point: point.to_vec(), root, choice, sum: harm.iter().sum(), power, harm, size }
+        let (mut best, mut least) = (self, unlikely(self));
+        let mut attempt = |scales: Self| {
+            let score = unlikely(scales);
+            if score < least {
+                (best, least) = (scales, score);
+            }
+            best
+        };
+        let mut now = self;
+        for factor in [0.5, 2.0, 4.0, 16.0] {
+            now = attempt(Self { candidate: factor * self.candidate, ..self });
+        }
+        let usual = now;
+        for factor in [0.1, 0.3, 4.0, 16.0] {
+            now = attempt(Self { rest: factor * self.rest, ..usual });
+        }
+        let usual = now;
+        for factor in [16.0, 64.0, 256.0, 4096.0] {
+            now = attempt(Self { own: factor * self.own, ..usual });
+        }
+        now
     }
 }
 
 impl Model {
-    /// Of `values` at `points`; the base is normal.
-    pub(super) fn fit(
-        noise: &[Vec<f64>],
-        points: &[&[usize]],
-        values: &[f64],
-        base: f64,
-        base_deviation: f64,
-    ) -> Self {
-        let prior = Prior::new(noise, points, values, base, base_deviation);
+    /// Of `values` at `points`; mean and deviation of the base are known.
+    pub(super) fn fit(noise: &[Vec<f64>], points: &[&[usize]], values: &[f64], base: (f64, f64)) -> Self {
+        let unit = median(values.to_vec()).map_or(1.0, |value| (value - base.0).abs()).clamp(1e-12, 1e12);
+        let values: Vec<f64> = values.iter().map(|value| ((value - base.0) / unit).min(MOST)).collect();
+        let prior = Prior::new(noise, points, &values, base.1 / unit);
         let start = prior.theta();
         let mut model = Self {
-            base,
+            origin: base.0,
+            unit,
+            base: 0.0,
             theta: start.clone(),
+            scales: Scales { candidate: 0.35 * 0.35, rest: 1.0, own: 0.003 * 0.003 },
             observed: Vec::new(),
             factor: Cholesky::default(),
             rest: Cholesky::default(),
             weights: Vec::new(),
-            candidate: CANDIDATE.powi(2),
-            rest_scale: 1.0,
             prior,
         };
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.get(sorted.len() / 2).map_or(1.0, |y| y - base).abs().max(1e-9);
+        let mut table: Vec<Vec<Covariance>> = Vec::new();
         for iteration in 0..ITERATIONS {
-            let size = |y: &f64| (y - model.base).max(0.01 * middle);
-            let observed =
-                points.iter().zip(values).map(|(p, y)| model.prior.observe(&model.theta, p, size(y)));
-            model.observed = observed.collect();
-            let covariance = |i: usize, j: usize| {
-                let (a, b) = (&model.observed[i], &model.observed[j]);
-                let own = if i == j { (OWN * a.size).powi(2) } else { 0.0 };
-                let parts = model.covariance(a, b);
-                model.total(&parts) + model.rest_scale * own
+            let size = |value: &f64| Some((value - model.base).max(0.01));
+            let observe =
+                |(point, value): (&&[usize], &f64)| model.prior.observe(&model.theta, point, size(value));
+            model.observed = points.iter().zip(&values).map(observe).collect();
+            let row = |i: usize| -> Vec<Covariance> {
+                let seen = &model.observed;
+                (0..=i).map(|j| model.covariance(&seen[i], &seen[j], i == j)).collect()
             };
-            model.factor = Cholesky::new(points.len(), covariance);
+            table = (0..points.len()).map(row).collect();
             // What the prior says, linearised here.
             let expected = |o: &Observed| {
                 let back =
                     o.point.iter().enumerate().map(|(d, &c)| o.harm[d] * (start[d][c] - model.theta[d][c]));
-                model.prior.base + o.sum + back.sum::<f64>()
+                o.sum + back.sum::<f64>()
             };
             let gaps: Vec<f64> = values.iter().zip(&model.observed).map(|(y, o)| y - expected(o)).collect();
-            if iteration == SCALE_AT {
-                model.scale(&gaps);
-                model.factor = Cholesky::new(points.len(), |i, j| {
-                    let (a, b) = (&model.observed[i], &model.observed[j]);
-                    let own = if i == j { (OWN * a.size).powi(2) } else { 0.0 };
-                    let parts = model.covariance(a, b);
-                    model.total(&parts) + model.rest_scale * own
-                });
+            if iteration == CHOICE {
+                model.scales = model.scales.likeliest(&gaps, &table);
             }
+            model.factor = Cholesky::new(points.len(), |i, j| model.scales.total(&table[i][j]));
             model.weights = model.factor.solve(&gaps);
-            let (base, change) = model.explain(&model.weights);
-            let mut largest: f64 = 0.0;
-            for (d, row) in change.iter().enumerate() {
-                for (c, change) in row.iter().enumerate() {
-                    let step = (start[d][c] + change - model.theta[d][c]).clamp(-1.0, 1.0);
-                    model.theta[d][c] += step;
+            let (base, changes) = model.explain(&model.weights);
+            model.base = base;
+            let mut largest = 0.0f64;
+            for (theta, (start, change)) in model.theta.iter_mut().zip(start.iter().zip(&changes)) {
+                for (theta, (start, change)) in theta.iter_mut().zip(start.iter().zip(change)) {
+                    let step = (start + change - *theta).clamp(-1.0, 1.0);
+                    *theta += step;
                     largest = largest.max(step.abs());
                 }
             }
-            model.base = model.prior.base + base;
-            if largest < 0.02 {
+            if largest < SMALL && iteration >= CHOICE {
                 break;
             }
         }
-        let rest = |i: usize, j: usize| {
-            let (a, b) = (&model.observed[i], &model.observed[j]);
-            model.rest_scale
-                * (model.covariance(a, b).rest + if i == j { (OWN * a.size).powi(2) } else { 0.0 })
-        };
-        model.rest = Cholesky::new(points.len(), rest);
+        model.rest = Cholesky::new(points.len(), |i, j| model.scales.unsummed(&table[i][j]));
         model
     }
 
-    /// Covariance of two qualities.
-    fn covariance(&self, a: &Observed, b: &Observed) -> Covariance {
+    /// Covariance of two qualities; a point has its own with itself only.
+    fn covariance(&self, a: &Observed, b: &Observed, is_same: bool) -> Covariance {
         let mut sums = [[0.0f64; 4]; 4];
         let [dimensions, candidates, cross, alike] = &mut sums;
-        let lanes = a.root.iter().zip(&b.root).zip(a.choice.iter().zip(&b.choice));
-        for ((x, y), (c, e)) in lanes {
+        for ((x, y), (c, e)) in a.root.iter().zip(&b.root).zip(a.choice.iter().zip(&b.choice)) {
             for k in 0..4 {
                 let product = x[k] * y[k];
                 let same = if c[k] == e[k] { 1.0 } else { 0.0 };
@@ -218,61 +188,19 @@ impl Model {
                 alike[k] += same;
             }
         }
-        let [dimensions, candidates, cross, alike] = sums.map(|lanes| lanes.iter().sum::<f64>());
-        // Padding is alike.
+        let [dimensions, candidate, cross, alike] = sums.map(|lanes| lanes.iter().sum::<f64>());
+        // The padding is alike.
         let differ = (4 * a.root.len()) as f64 - alike;
-        let likeness = (-differ / (REACH * a.point.len() as f64)).exp();
+        let common = a.size * b.size * (-differ / (REACH * a.point.len() as f64)).exp();
         Covariance {
             shared: self.prior.base_deviation.powi(2)
-                + MEAN.powi(2) * a.sum * b.sum
-                + POWER.powi(2) * a.power * b.power
-                + DIMENSION.powi(2) * dimensions,
-            candidates,
-            rest: CROSS.powi(2) * 0.5 * (cross * cross - candidates)
-                + COMMON.powi(2) * a.size * b.size * likeness,
-        }
-    }
-
-    fn total(&self, parts: &Covariance) -> f64 {
-        parts.shared + self.candidate * parts.candidates + self.rest_scale * parts.rest
-    }
-
-    /// Sets the scales of candidates and rest to the likeliest ones of a few.
-    fn scale(&mut self, gaps: &[f64]) {
-        let step = gaps.len().div_ceil(SUBSET).max(1);
-        let chosen: Vec<usize> = (0..gaps.len()).step_by(step).collect();
-        let mut table: Vec<Vec<Covariance>> = Vec::new();
-        for &i in &chosen {
-            let row = chosen.iter().take_while(|&&j| j <= i).map(|&j| {
-                let mut parts = self.covariance(&self.observed[i], &self.observed[j]);
-                if i == j {
-                    parts.rest += (OWN * self.observed[i].size).powi(2);
-                }
-                parts
-            });
-            table.push(row.collect());
-        }
-        let gaps: Vec<f64> = chosen.iter().map(|&i| gaps[i]).collect();
-        let unlikely = |candidate: f64, rest: f64| {
-            let total = |i: usize, j: usize| {
-                let p = &table[i][j];
-                p.shared + candidate * p.candidates + rest * p.rest
-            };
-            let factor = Cholesky::new(gaps.len(), total);
-            factor.forward(&gaps).iter().map(|x| x * x).sum::<f64>() + factor.log_determinant()
-        };
-        let usual = self.candidate;
-        for _ in 0..1 {
-            let rest = self.rest_scale;
-            let best = |options: &[f64], f: &dyn Fn(f64) -> f64| {
-                let scores: Vec<f64> = options.iter().map(|&o| f(o)).collect();
-                let i =
-                    (0..options.len()).reduce(|b, i| if scores[i] < scores[b] { i } else { b }).unwrap_or(0);
-                options[i]
-            };
-            self.candidate = best(&[usual, usual * 0.25, usual * 4.0, usual * 16.0], &|c| unlikely(c, rest));
-            let candidate = self.candidate;
-            self.rest_scale = best(&[1.0, 0.1, 4.0, 16.0], &|r| unlikely(candidate, r));
+                + MEAN * MEAN * a.sum * b.sum
+                + POWER * POWER * a.power * b.power
+                + DIMENSION * DIMENSION * dimensions,
+            candidate,
+            // All pairs of common choices: half of the squared sum less the squares.
+            rest: CROSS * CROSS * 0.5 * (cross * cross - candidate) + COMMON * COMMON * common,
+            own: if is_same { a.size * a.size } else { 0.0 },
         }
     }
 
@@ -287,85 +215,154 @@ impl Model {
             o.point.iter().enumerate().for_each(|(d, &c)| own[d][c] += weight * o.harm[d]);
         }
         for (row, noise) in own.iter_mut().zip(&self.prior.noise) {
-            let dimension: f64 = DIMENSION * DIMENSION * row.iter().sum::<f64>();
+            let dimension = DIMENSION * DIMENSION * row.iter().sum::<f64>();
             for (change, noise) in row.iter_mut().zip(noise) {
                 let shared = MEAN * MEAN * mean + POWER * POWER * power * (noise - self.prior.center);
-                *change = shared + dimension + self.candidate * *change;
+                *change = shared + dimension + self.scales.candidate * *change;
             }
         }
         (base * self.prior.base_deviation.powi(2), own)
     }
 
+    /// Quality without harm, the likeliest.
+    pub(super) fn base(&self) -> f64 {
+        self.origin + self.unit * self.base
+    }
+
     /// Harm of each candidate, the likeliest.
     pub(super) fn harms(&self) -> Vec<Vec<f64>> {
-        self.theta.iter().map(|row| row.iter().map(|theta| theta.exp()).collect()).collect()
+        self.theta.iter().map(|row| row.iter().map(|theta| self.unit * theta.exp()).collect()).collect()
     }
 
     /// Harms drawn from the posterior.
     pub(super) fn draw(&self, rng: &mut Rng) -> Vec<Vec<f64>> {
-        let (base, mean, power) =
-            (self.prior.base_deviation * rng.normal(), MEAN * rng.normal(), POWER * rng.normal());
-        let change: Vec<Vec<f64>> = self
-            .prior
-            .noise
-            .iter()
-            .map(|row| {
-                let dimension = mean + DIMENSION * rng.normal();
-                row.iter()
-                    .map(|noise| {
-                        dimension + power * (noise - self.prior.center) + self.candidate.sqrt() * rng.normal()
-                    })
-                    .collect()
-            })
-            .collect();
+        let base = self.prior.base_deviation * rng.normal();
+        let (mean, power, own) = (MEAN * rng.normal(), POWER * rng.normal(), self.scales.candidate.sqrt());
+        let mut changes = Vec::new();
+        for row in &self.prior.noise {
+            let dimension = mean + DIMENSION * rng.normal();
+            let change = |noise: &f64| dimension + power * (noise - self.prior.center) + own * rng.normal();
+            changes.push(row.iter().map(change).collect::<Vec<f64>>());
+        }
         let normal: Vec<f64> = self.observed.iter().map(|_| rng.normal()).collect();
-        let drawn: Vec<f64> = self
-            .rest
-            .times(&normal)
-            .iter()
-            .zip(&self.observed)
-            .map(|(rest, o)| {
-                let harm = o.point.iter().enumerate().map(|(d, &c)| o.harm[d] * change[d][c]);
-                base + rest + harm.sum::<f64>()
-            })
-            .collect();
-        let (_, explained) = self.explain(&self.factor.solve(&drawn));
-        let theta = self.theta.iter().zip(change.iter().zip(&explained));
-        let row = |(theta, (change, known)): (&Vec<f64>, (&Vec<f64>, &Vec<f64>))| {
-            let both = theta.iter().zip(change.iter().zip(known));
-            both.map(|(theta, (change, known))| (theta + (change - known).clamp(-3.0, 3.0)).exp()).collect()
+        let quality = |(rest, o): (f64, &Observed)| {
+            let harm = o.point.iter().enumerate().map(|(d, &c)| o.harm[d] * changes[d][c]);
+            base + rest + harm.sum::<f64>()
         };
-        theta.map(row).collect()
+        let drawn: Vec<f64> = self.rest.times(&normal).into_iter().zip(&self.observed).map(quality).collect();
+        // What the points would have said about these harms is taken off.
+        let (_, known) = self.explain(&self.factor.solve(&drawn));
+        let row = |(theta, (change, known)): (&Vec<f64>, (&Vec<f64>, &Vec<f64>))| {
+            let all = theta.iter().zip(change.iter().zip(known));
+            all.map(|(theta, (change, known))| self.unit * (theta + (change - known).clamp(-3.0, 3.0)).exp())
+                .collect()
+        };
+        self.theta.iter().zip(changes.iter().zip(&known)).map(row).collect()
     }
 
     /// Mean and deviation of the quality at `point`.
     pub(super) fn predict(&self, point: &[usize]) -> (f64, f64) {
         let (o, row) = self.relate(point);
         let rest: f64 =
-            row.iter().zip(&self.weights).map(|(parts, weight)| self.rest_scale * parts.rest * weight).sum();
-        let known = self.factor.forward(&row.iter().map(|parts| self.total(parts)).collect::<Vec<f64>>());
-        let variance = self.total(&self.covariance(&o, &o)) - known.iter().map(|x| x * x).sum::<f64>();
-        (self.base + o.sum + rest, variance.max((OWN * o.size).powi(2)).sqrt())
+            row.iter().zip(&self.weights).map(|(parts, w)| self.scales.rest * parts.rest * w).sum();
+        let known =
+            self.factor.forward(&row.iter().map(|parts| self.scales.total(parts)).collect::<Vec<f64>>());
+        let variance =
+            self.scales.total(&self.covariance(&o, &o, false)) - known.iter().map(|x| x * x).sum::<f64>();
+        let deviation = variance.max(1e-6 * o.size * o.size).sqrt();
+        (self.base() + self.unit * (o.sum + rest), self.unit * deviation)
     }
 
     /// `point` and its covariances with all observed ones.
     fn relate(&self, point: &[usize]) -> (Observed, Vec<Covariance>) {
-        let mut o = self.prior.observe(&self.theta, point, 0.0);
-        o.size = o.sum;
-        let row = self.observed.iter().map(|other| self.covariance(&o, other)).collect();
+        let o = self.prior.observe(&self.theta, point, None);
+        let row = self.observed.iter().map(|other| self.covariance(&o, other, false)).collect();
         (o, row)
     }
 
     /// Takes the prediction at `point` for measured: it stays, the uncertainty around it goes.
     pub(super) fn believe(&mut self, point: &[usize]) {
         let (o, row) = self.relate(point);
-        let left: Vec<f64> = row.iter().map(|parts| self.total(parts)).collect();
-        let here = self.covariance(&o, &o);
-        let own = (OWN * o.size).powi(2);
-        self.factor.push(&left, self.total(&here) + self.rest_scale * own);
-        let left: Vec<f64> = row.iter().map(|parts| self.rest_scale * parts.rest).collect();
-        self.rest.push(&left, self.rest_scale * (here.rest + own));
+        let here = self.covariance(&o, &o, true);
+        let part = |part: fn(&Scales, &Covariance) -> f64| -> Vec<f64> {
+            row.iter().map(|parts| part(&self.scales, parts)).collect()
+        };
+        let (left, rest) = (part(Scales::total), part(Scales::unsummed));
+        self.factor.push(&left, self.scales.total(&here));
+        self.rest.push(&rest, self.scales.unsummed(&here));
         self.observed.push(o);
         self.weights.push(0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::mock::transformer;
+    use super::*;
+
+    /// Sums that follow the prior are known after few points, as well as the model says.
+    #[test]
+    fn harms_are_found() {
+        for model in 0..3 {
+            let (problem, mock) = transformer(model, 0.05);
+            let mut rng = Rng::new(model, 1);
+            // Half of the dimensions at 3 bits, the others at 4.
+            let mut point = || -> Vec<usize> { (0..42).map(|_| 1 + rng.below(2)).collect() };
+            let points: Vec<Vec<usize>> = (0..90).map(|_| point()).collect();
+            let slices: Vec<&[usize]> = points.iter().map(Vec::as_slice).collect();
+            let values: Vec<f64> = points.iter().map(|point| mock.kl(point)).collect();
+            let fitted = Model::fit(&problem.noise, &slices, &values, (0.0, 1e-3));
+            let (mut off, mut spread, mut apart) = (0.0, 0.0, 0.0);
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            for _ in 0..50 {
+                let other = point();
+                let (value, deviation) = fitted.predict(&other);
+                let kl = mock.kl(&other);
+                off += (value - kl).powi(2);
+                spread += ((value - kl) / deviation).powi(2) / 50.0;
+                apart += (kl - mean).powi(2);
+            }
+            println!("explained {:.4}, squared errors over variances {spread:.2}", 1.0 - off / apart);
+            assert!(off < 0.05 * apart && (0.1..5.0).contains(&spread), "{off}, {apart}, {spread}");
+            // What is measured is known, and what is believed stays.
+            let (value, deviation) = fitted.predict(&points[7]);
+            assert!((value - values[7]).abs() < 0.02 * values[7] && deviation < 0.02 * values[7]);
+            let (other, mut believing) = (point(), fitted);
+            let before = believing.predict(&other);
+            believing.believe(&other);
+            let after = believing.predict(&other);
+            assert!((after.0 - before.0).abs() < 1e-12 && after.1 < 0.5 * before.1, "{before:?} {after:?}");
+        }
+    }
+
+    /// Draws vary as much as the model is uncertain.
+    #[test]
+    fn draws_have_the_deviation() {
+        let (problem, mock) = transformer(5, 0.1);
+        let mut rng = Rng::new(5, 1);
+        let points: Vec<Vec<usize>> = (0..30).map(|_| (0..42).map(|_| rng.below(5)).collect()).collect();
+        let slices: Vec<&[usize]> = points.iter().map(Vec::as_slice).collect();
+        let values: Vec<f64> = points.iter().map(|point| mock.kl(point)).collect();
+        let model = Model::fit(&problem.noise, &slices, &values, (0.0, 1e-3));
+        let point = vec![2; 42];
+        let (_, deviation) = model.predict(&point);
+        let sum = |harms: &[Vec<f64>]| harms.iter().zip(&point).map(|(row, &c)| row[c]).sum::<f64>();
+        let likeliest = sum(&model.harms());
+        let far = (0..200).map(|_| (sum(&model.draw(&mut rng)) - likeliest).abs());
+        // Harms are drawn as logarithms, and without what does not add up.
+        let far = median(far.collect()).unwrap();
+        assert!(far > 0.1 * deviation && far < 3.0 * deviation, "{far} against {deviation}");
+    }
+
+    #[test]
+    fn degenerate_data_is_no_trouble() {
+        for noise in [0.0, f64::NAN, f64::INFINITY, 1.0] {
+            let (a, b) = ([0, 1], [1, 0]);
+            let model = Model::fit(&vec![vec![noise, 0.5]; 2], &[&a, &a, &b], &[0.0, 0.0, 1e300], (0.0, 0.0));
+            let (value, deviation) = model.predict(&[1, 1]);
+            assert!(!value.is_nan() && !deviation.is_nan(), "{value} {deviation}");
+            let drawn = model.draw(&mut Rng::new(0, 0));
+            assert!(drawn.iter().flatten().all(|harm| !harm.is_nan()), "{drawn:?}");
+        }
     }
 }

@@ -1,19 +1,21 @@
-//! Candidates for the next trial.
+//! Points to choose the next trial from.
 
 use super::super::sensitivity::cheapest;
 use super::super::space::{Rng, Space};
-use super::target::Outlook;
+use super::outlook::Outlook;
 use crate::error::Result;
-use crate::search::{Objective, Point};
+use crate::search::Point;
 
-/// Draws from the model, each solved for its own budget.
+/// Draws from the model, each solved for a budget of its own.
 const DRAWS: usize = 6;
-/// Changes of good points, for each of them.
+/// Changes of one or two dimensions of each good point.
 const SWAPS: usize = 16;
-/// Children of good points.
-const CHILDREN: usize = 8;
+/// Children of two good points.
+const CHILDREN: usize = 10;
+/// Of the best points, from how many the one is that is changed besides the first two.
+const BEST: usize = 8;
 
-/// Untried points with what proposed them.
+/// Untried points, with what proposed them.
 pub(super) struct Pool {
     points: Vec<(Point, &'static str)>,
 }
@@ -23,42 +25,36 @@ impl Pool {
         let mut pool = Self { points: Vec::new() };
         let likeliest = outlook.model.harms();
         for draw in 0..=DRAWS {
-            let harms = if draw == 0 { likeliest.clone() } else { outlook.model.draw(rng) };
-            let budget = if outlook.is_front() { Some(gap(outlook, rng)) } else { space.problem.max_bytes };
-            if let Some(point) = cheapest(space.problem, &costs(outlook, &harms), budget)? {
-                pool.add(space, point, "knapsack");
+            let weights = outlook.weights(rng);
+            let drawn = if draw == 0 { &likeliest } else { &outlook.model.draw(rng) };
+            let budget = budget(outlook, rng);
+            if let Some(point) = cheapest(space.problem, &outlook.costs(drawn, &weights), budget)? {
+                pool.add(space, outlook, point, "knapsack");
             }
         }
-        let costs = costs(outlook, &likeliest);
-        let mut starts: Vec<&Point> = Vec::new();
-        if outlook.is_front() {
-            starts.extend((0..3).map(|_| &outlook.parents.tournament(rng).point));
-        } else {
-            let mut order: Vec<usize> = (0..outlook.measured.len()).collect();
-            order.sort_by(|&a, &b| outlook.measured[a].1[0].total_cmp(&outlook.measured[b].1[0]));
-            starts.extend(order.iter().take(2).map(|&i| outlook.measured[i].0));
-            starts.extend(order.get(2 + rng.below(8)).map(|&i| outlook.measured[i].0));
-        }
-        for start in starts {
+        let costs = outlook.costs(&likeliest, &outlook.weights(rng));
+        for start in starts(outlook, rng) {
+            // On a front a better point has no more bytes.
             let most = if outlook.is_front() {
                 Some(space.problem.bytes_of(start))
             } else {
                 space.problem.max_bytes
             };
             for point in swaps(space, &costs, start, most) {
-                pool.add(space, point, "swap");
+                pool.add(space, outlook, point, "swap");
             }
         }
-        if outlook.parents.is_pair() {
-            for _ in 0..CHILDREN {
-                pool.add(space, outlook.parents.child(space, rng), "nsga2");
+        for _ in 0..CHILDREN {
+            if outlook.parents.is_pair() {
+                pool.add(space, outlook, outlook.parents.child(space, rng), "nsga2");
             }
         }
         Ok(pool)
     }
 
-    fn add(&mut self, space: &Space, point: Point, origin: &'static str) {
-        if space.is_new(&point) && self.points.iter().all(|(other, _)| *other != point) {
+    fn add(&mut self, space: &Space, outlook: &Outlook, point: Point, origin: &'static str) {
+        let is_banned = point.iter().zip(&outlook.banned).any(|(&c, banned)| banned[c]);
+        if !is_banned && space.is_new(&point) && self.points.iter().all(|(other, _)| *other != point) {
             self.points.push((point, origin));
         }
     }
@@ -66,37 +62,20 @@ impl Pool {
     /// The most promising one.
     pub(super) fn best(self, outlook: &Outlook) -> Option<(Point, &'static str)> {
         let promises: Vec<(f64, f64)> = self.points.iter().map(|(point, _)| outlook.promise(point)).collect();
-        let better = |a: usize, b: usize| promises[a].partial_cmp(&promises[b]).is_some_and(|o| o.is_gt());
+        let better =
+            |a: usize, b: usize| promises[a].partial_cmp(&promises[b]).is_some_and(|order| order.is_gt());
         let best = (0..self.points.len()).reduce(|best, i| if better(i, best) { i } else { best })?;
         self.points.into_iter().nth(best)
     }
 }
 
-/// What the objective makes of harms; harm alone for a front, which has its budgets.
-fn costs(outlook: &Outlook, harms: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    let cost = |harm: f64, bytes: u64| match &outlook.problem.objective {
-        Objective::Scalar { alpha, .. } => alpha * harm + (1.0 - alpha) * bytes as f64 / f64::from(1 << 20),
-        Objective::Metrics(_) => harm,
-    };
-    let row = |(harms, bytes): (&Vec<f64>, &Vec<u64>)| {
-        harms.iter().zip(bytes).map(|(&harm, &bytes)| cost(harm, bytes)).collect()
-    };
-    harms.iter().zip(&outlook.problem.bytes).map(row).collect()
-}
-
-/// A budget within a gap of the front between size and quality, gaps by their areas.
-fn gap(outlook: &Outlook, rng: &mut Rng) -> u64 {
+/// The budget; for a front one within a gap between measured points, in proportion to the area of the gap between
+/// bytes and quality or its logarithm, which is what a point there can add at most.
+fn budget(outlook: &Outlook, rng: &mut Rng) -> Option<u64> {
     let problem = outlook.problem;
-    let objective = &problem.objective;
-    let at = match objective {
-        Objective::Metrics(metrics) => {
-            metrics.iter().position(|m| matches!(m, crate::search::Metric::Quality(_)))
-        }
-        Objective::Scalar { .. } => None,
-    };
-    let quality = |values: &[f64]| at.map_or(0.0, |at| values[at]);
-    let mut sorted: Vec<(u64, f64)> =
-        outlook.measured.iter().map(|(point, values)| (problem.bytes_of(point), quality(values))).collect();
+    let Some(quality) = outlook.against_bytes() else { return problem.max_bytes };
+    let size = |(point, values): &(&Point, &[f64])| (problem.bytes_of(point), values[quality]);
+    let mut sorted: Vec<(u64, f64)> = outlook.measured.iter().map(size).collect();
     sorted.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let mut best = f64::INFINITY;
     sorted.retain(|&(_, quality)| {
@@ -106,52 +85,72 @@ fn gap(outlook: &Outlook, rng: &mut Rng) -> u64 {
         }
     });
     let log = rng.unit() < 0.5;
-    let scale = |q: f64| if log { q.max(1e-12).ln() } else { q };
-    let areas: Vec<f64> =
-        sorted.windows(2).map(|w| (w[1].0 - w[0].0) as f64 * (scale(w[0].1) - scale(w[1].1))).collect();
-    if areas.is_empty() {
-        return sorted.first().map_or(problem.least_bytes(), |s| s.0);
+    let scale = |quality: f64| if log { quality.max(1e-12).ln() } else { quality };
+    let area = |w: &[(u64, f64)]| (w[1].0 - w[0].0) as f64 * (scale(w[0].1) - scale(w[1].1));
+    let areas: Vec<f64> = sorted.windows(2).map(area).collect();
+    let at = rng.weighted(&areas);
+    match sorted.get(at..at + 2) {
+        Some([from, to]) => Some(from.0 + 1 + rng.below((to.0 - from.0) as usize) as u64),
+        _ => sorted.first().map(|first| first.0),
     }
-    let i = rng.weighted(&areas);
-    let (from, to) = (sorted[i].0, sorted[i + 1].0);
-    from + 1 + rng.below((to - from) as usize) as u64
 }
 
-/// The best changes of one or two dimensions of `start` within `most` bytes, by summed cost.
+/// Good points: winners of tournaments on a front, else the best two and another good one.
+fn starts<'a>(outlook: &Outlook<'a>, rng: &mut Rng) -> Vec<&'a Point> {
+    if outlook.is_front() {
+        return (0..3).map(|_| &outlook.parents.tournament(rng).point).collect();
+    }
+    let mut order: Vec<usize> = (0..outlook.measured.len()).collect();
+    order.sort_by(|&a, &b| outlook.measured[a].1[0].total_cmp(&outlook.measured[b].1[0]));
+    let chosen = [Some(&0), Some(&1), Some(&(2 + rng.below(BEST)))];
+    chosen.into_iter().flatten().filter_map(|&at| Some(outlook.measured[*order.get(at)?].0)).collect()
+}
+
+/// The candidate `choice` of dimension `d` instead of another, by what that adds.
+struct Change {
+    d: usize,
+    choice: usize,
+    cost: f64,
+    bytes: i128,
+}
+
+/// The best changes of one or two dimensions of `start` within `most` bytes, by summed cost, that are untried.
 fn swaps(space: &Space, costs: &[Vec<f64>], start: &Point, most: Option<u64>) -> Vec<Point> {
     let bytes = &space.problem.bytes;
-    let now = space.problem.bytes_of(start);
-    let room = most.map_or(i64::MAX, |most| most as i64 - now as i64);
-    let mut moves: Vec<(usize, usize, f64, i64)> = Vec::new();
-    for (d, &at) in start.iter().enumerate() {
-        for c in (0..bytes[d].len()).filter(|&c| c != at) {
-            moves.push((d, c, costs[d][c] - costs[d][at], bytes[d][c] as i64 - bytes[d][at] as i64));
+    let room = most.map_or(i128::MAX, |most| i128::from(most) - i128::from(space.problem.bytes_of(start)));
+    let mut changes: Vec<Change> = Vec::new();
+    for (d, &now) in start.iter().enumerate() {
+        for choice in (0..bytes[d].len()).filter(|&c| c != now && costs[d][c].is_finite()) {
+            let cost = costs[d][choice] - costs[d][now];
+            let bytes = i128::from(bytes[d][choice]) - i128::from(bytes[d][now]);
+            changes.push(Change { d, choice, cost, bytes });
         }
     }
     let mut found: Vec<(f64, usize, usize)> = Vec::new();
-    for (i, a) in moves.iter().enumerate() {
-        if a.3 <= room {
-            found.push((a.2, i, i));
+    for (i, a) in changes.iter().enumerate() {
+        if a.bytes <= room {
+            found.push((a.cost, i, i));
         }
-        for (j, b) in moves.iter().enumerate().skip(i + 1) {
-            if a.0 != b.0 && a.3 + b.3 <= room {
-                found.push((a.2 + b.2, i, j));
+        for (j, b) in changes.iter().enumerate().skip(i + 1) {
+            if a.d != b.d && a.bytes + b.bytes <= room {
+                found.push((a.cost + b.cost, i, j));
             }
         }
     }
-    found.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    let mut points = Vec::new();
-    for (_, i, j) in found {
-        let mut point = start.clone();
-        for (d, c, ..) in [moves[i], moves[j]] {
-            point[d] = c;
-        }
-        if space.is_new(&point) {
-            points.push(point);
-        }
-        if points.len() == SWAPS {
-            break;
-        }
+    let by_cost = |a: &(f64, usize, usize), b: &(f64, usize, usize)| {
+        a.0.total_cmp(&b.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2)))
+    };
+    // Few of them are tried already, so the best ones are among few.
+    let few = SWAPS * 8;
+    if found.len() > few {
+        found.select_nth_unstable_by(few, by_cost);
+        found.truncate(few);
     }
-    points
+    found.sort_by(by_cost);
+    let point = |(_, i, j): (f64, usize, usize)| {
+        let mut point = start.clone();
+        [i, j].into_iter().for_each(|k| point[changes[k].d] = changes[k].choice);
+        point
+    };
+    found.into_iter().map(point).filter(|point| space.is_new(point)).take(SWAPS).collect()
 }
