@@ -25,11 +25,12 @@ const SWEEP: usize = 4;
 /// 1. The uniform assignments that fit.
 /// 2. A sweep as that of [`Sensitivity`](super::Sensitivity), of as many dimensions, the biggest first, as a quarter of
 ///    the trials allows; every candidate where there is room.
-/// 3. Then, for each trial, candidates from all sides: exact knapsack solutions for the likeliest harms and for
-///    harms drawn from their posterior ([`model`]), at the budget, or for a front at budgets within its widest gaps;
-///    good points with one or two dimensions changed; children of good points as NSGA-II has them. The one with the
-///    greatest expected improvement is measured, of the value or, on a front, of the hypervolume, in turns by the
-///    harm and by its logarithm. Within a batch the predictions for the points before are taken for measured.
+/// 3. Then, for each trial, candidates from all sides: exact knapsack solutions for the likeliest harms and for harms
+///    drawn from their posterior (a Gaussian process over sums of positive harms), at the budget, or for a front at
+///    budgets within its widest gaps; good points with one or two dimensions changed; children of good points as
+///    NSGA-II has them. The one with the greatest expected improvement is measured, of the value or, on a front, of
+///    the hypervolume, in turns by the harm and by its logarithm. Within a batch the predictions for the points
+///    before are taken for measured.
 ///
 /// A model proposes but never decides: what counts is what was measured.
 #[derive(Clone, Copy, Debug, Default)]

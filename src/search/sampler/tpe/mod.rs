@@ -25,7 +25,7 @@ pub enum Gamma {
 /// Draws until one fits, and points to choose from where each dimension is for itself.
 const ATTEMPTS: usize = 8;
 
-/// Options of [`Tpe`]; the defaults are Optuna's.
+/// Options of [`Tpe`]; the defaults are Optuna's, but for `hypervolume`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TpeOptions {
     /// Dimensions drawn together from one kernel, or each for itself; `None`: together where there is one objective.
@@ -51,7 +51,7 @@ impl Default for TpeOptions {
             gamma: Gamma::Optuna,
             candidates: 24,
             prior: 1.0,
-            hypervolume: false,
+            hypervolume: true,
         }
     }
 }

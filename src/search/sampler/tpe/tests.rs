@@ -51,7 +51,8 @@ fn trials(case: &Value) -> Vec<Trial> {
 
 fn options(case: &Value) -> TpeOptions {
     let gamma = if case["gamma"] == "hyperopt" { Gamma::Hyperopt } else { Gamma::Optuna };
-    TpeOptions { gamma, ..TpeOptions::default() }
+    // As in Optuna 5.
+    TpeOptions { gamma, hypervolume: false, ..TpeOptions::default() }
 }
 
 fn numbers(trials: &[&Trial]) -> Vec<usize> {
@@ -130,7 +131,8 @@ fn studies_are_as_good_as_optunas() {
     for want in data["studies"].as_array().unwrap() {
         let kind: String = get(want, "kind");
         let two = kind.starts_with("two");
-        let options = TpeOptions { multivariate: Some(kind.ends_with("joint")), ..TpeOptions::default() };
+        let multivariate = Some(kind.ends_with("joint"));
+        let options = TpeOptions { multivariate, hypervolume: false, ..TpeOptions::default() };
         let sampler: Box<dyn Sampler> =
             if kind == "random" { Box::new(Random) } else { Box::new(Tpe::new(options).unwrap()) };
         let trials = get(want, "trials");
