@@ -20,11 +20,3 @@ pub(crate) fn aligned(rows: &[Vec<String>], left: &[usize]) -> String {
     }
     text
 }
-
-/// A field of a CSV file (RFC 4180).
-pub(crate) fn csv_field(text: &str) -> String {
-    match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_owned(),
-    }
-}

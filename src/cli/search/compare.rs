@@ -6,7 +6,7 @@ use std::time::Instant;
 use anybit::model::atomic;
 use anybit::search::sampler::SamplerSpec;
 use anybit::search::{
-    FAMILIES, Problem, RunOptions, Space, Study, Trial, complete, report, settings, split_list,
+    FAMILIES, Measurement, Problem, RunOptions, Space, Study, Trial, report, settings, split_list,
 };
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
@@ -77,6 +77,8 @@ struct Group {
     studies: Vec<Vec<Trial>>,
     problem: Problem,
     space: Space,
+    /// One spec everywhere, measured beside the studies.
+    uniform: Vec<(String, Measurement)>,
     adapter: String,
     seconds: f64,
 }
@@ -212,86 +214,30 @@ fn contest(args: &Args, contestant: &Contestant, journal: &std::path::Path, is_f
     }
     let seconds = start.elapsed().as_secs_f64();
     let (space, label) = (setup.space.clone(), contestant.label.clone());
+    let uniform = setup.uniform(&mut meter)?;
     let adapter = common::device_line(setup.gpu.as_deref());
-    Ok(Group { label, studies, problem, space, adapter, seconds })
+    Ok(Group { label, studies, problem, space, uniform, adapter, seconds })
 }
 
-/// What is plotted: the objective, or the share of the objectives' box that no trial dominates yet.
 fn comparison(args: &Args, groups: &[Group]) -> report::Comparison {
-    let objectives = groups.first().map(|group| group.problem.objective.names()).unwrap_or_default();
-    let all: Vec<Vec<f64>> = groups
-        .iter()
-        .flat_map(|group| group.studies.iter().flat_map(|trials| complete(&group.problem, trials)))
-        .map(|trial| trial.values.clone())
-        .collect();
-    let scales: Vec<Scale> = (0..objectives.len()).map(|n| Scale::new(all.iter().map(|v| v[n]))).collect();
-    let study = |group: &Group, trials: &Vec<Trial>| {
-        let counted = complete(&group.problem, trials);
-        let mut values = vec![f64::INFINITY; trials.len()];
-        let mut points: Vec<Vec<f64>> = Vec::new();
-        for trial in &counted {
-            values[trial.number] = match scales.len() {
-                1 => trial.values[0],
-                _ => {
-                    points.push(trial.values.iter().zip(&scales).map(|(v, scale)| scale.place(*v)).collect());
-                    let worst = vec![BEYOND; scales.len()];
-                    1.0 - report::hypervolume(&points, &worst) / BEYOND.powi(scales.len() as i32)
-                }
-            };
-        }
-        let quality = group.problem.objective.quality();
-        let measured = counted.iter().filter_map(|trial| trial.measurement.as_ref());
-        let mut front: Vec<(f64, f64)> = measured.map(|m| (m.bytes as f64, quality.value(m))).collect();
-        front.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
-        let mut least = f64::INFINITY;
-        front.retain(|(_, value)| {
-            let better = *value < least;
-            least = least.min(*value);
-            better
-        });
-        report::Study { best: report::best_so_far(&values), front }
-    };
-    let of = |group: &Group| report::Group {
-        label: group.label.clone(),
-        studies: group.studies.iter().map(|trials| study(group, trials)).collect(),
-    };
-    let quantity = match &objectives[..] {
-        [one] => one.clone(),
-        several => format!("share of {} not dominated", several.join(" x ")),
-    };
-    let trials = groups.first().map_or(0, |group| group.problem.trials);
+    fn contestant(group: &Group) -> report::Contestant<'_> {
+        let Group { label, problem, studies, .. } = group;
+        report::Contestant { label, problem, studies }
+    }
+    let (quantity, compared) = report::groups(&groups.iter().map(contestant).collect::<Vec<_>>());
+    let first = groups.first();
+    let trials = first.map_or(0, |group| group.problem.trials);
+    let objectives = first.map(|group| group.problem.objective.names().join(", "));
+    let adapter = first.map(|group| group.adapter.clone());
     report::Comparison {
         title: format!("{} seeds, {trials} trials each", args.seeds),
         facts: vec![
-            ("objective".to_owned(), objectives.join(", ")),
-            ("adapter".to_owned(), groups.first().map(|group| group.adapter.clone()).unwrap_or_default()),
+            ("objective".to_owned(), objectives.unwrap_or_default()),
+            ("adapter".to_owned(), adapter.unwrap_or_default()),
         ],
         command: std::env::args().map(|arg| shell_quoted(&arg)).collect::<Vec<_>>().join(" "),
         quantity,
-        groups: groups.iter().map(of).collect(),
-    }
-}
-
-/// How far beyond the worst value the box of the hypervolume reaches.
-const BEYOND: f64 = 1.1;
-
-/// Values to 0 … 1; by their logarithm where they span more than two decades.
-struct Scale {
-    log: bool,
-    low: f64,
-    high: f64,
-}
-
-impl Scale {
-    fn new(values: impl Iterator<Item = f64>) -> Self {
-        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
-        let log = low > 0.0 && high > 100.0 * low;
-        if log { Self { log, low: low.ln(), high: high.ln() } } else { Self { log, low, high } }
-    }
-
-    fn place(&self, value: f64) -> f64 {
-        let value = if self.log { value.ln() } else { value };
-        if self.high > self.low { (value - self.low) / (self.high - self.low) } else { 0.0 }
+        groups: compared,
     }
 }
 
@@ -321,39 +267,34 @@ fn last_values(comparison: &report::Comparison, groups: &[Group]) -> String {
 }
 
 /// The lowest divergence of each contestant within the bytes of every uniform assignment: median, least and largest over
-/// seeds.
+/// seeds. Nothing where the contestants have different spaces.
 fn at_uniform_bytes(groups: &[Group]) -> String {
-    let Some(first) =
-        groups.first().filter(|first| groups.iter().all(|g| g.space.dimensions == first.space.dimensions))
-    else {
-        return String::new();
-    };
-    let mut uniform: Vec<(String, u64, f64)> = Vec::new();
-    for (spec, point) in first.space.uniform() {
-        let trials = groups.iter().flat_map(|group| group.studies.iter().flatten());
-        let measured =
-            trials.filter(|trial| trial.point == point).find_map(|trial| trial.measurement.as_ref());
-        uniform.extend(measured.map(|m| (spec, m.bytes, m.kl)));
-    }
+    let one_space = |first: &&Group| groups.iter().all(|g| g.space.dimensions == first.space.dimensions);
+    let Some(first) = groups.first().filter(one_space) else { return String::new() };
+    let mut uniform: Vec<&(String, Measurement)> = first.uniform.iter().collect();
+    uniform.retain(|(_, m)| first.problem.max_bytes.is_none_or(|most| m.bytes <= most));
     if uniform.is_empty() {
         return String::new();
     }
-    uniform.sort_by_key(|(_, bytes, _)| *bytes);
+    uniform.sort_by_key(|(_, m)| m.bytes);
     let mut rows = vec![vec!["at the bytes of".to_owned(), "bytes".to_owned(), "its KL".to_owned()]];
     rows[0].extend(groups.iter().map(|group| group.label.clone()));
-    for (spec, bytes, kl) in uniform {
-        let mut row = vec![spec, bytes.to_string(), format!("{kl:.6}")];
+    for (spec, m) in uniform {
+        let mut row = vec![spec.clone(), m.bytes.to_string(), format!("{:.6}", m.kl)];
         for group in groups {
-            let best = |trials: &Vec<Trial>| {
-                let within =
-                    trials.iter().filter_map(|trial| trial.measurement.as_ref()).filter(|m| m.bytes <= bytes);
-                within.map(|m| m.kl).fold(f64::INFINITY, f64::min)
+            let lowest = |trials: &Vec<Trial>| {
+                let measured = trials.iter().filter_map(|trial| trial.measurement.as_ref());
+                measured
+                    .filter(|other| other.bytes <= m.bytes)
+                    .map(|other| other.kl)
+                    .fold(f64::INFINITY, f64::min)
             };
-            let mut kls: Vec<f64> = group.studies.iter().map(best).collect();
-            kls.sort_by(f64::total_cmp);
-            let show = |kl: f64| if kl.is_finite() { format!("{kl:.6}") } else { "none".to_owned() };
-            let (least, median, most) = (kls[0], kls[kls.len() / 2], kls[kls.len() - 1]);
-            row.push(format!("{} [{}, {}]", show(median), show(least), show(most)));
+            let kls: Vec<f64> = group.studies.iter().map(lowest).collect();
+            let at = |q| match report::quantile(&kls, q) {
+                kl if kl.is_finite() => format!("{kl:.6}"),
+                _ => "none".to_owned(),
+            };
+            row.push(format!("{} [{}, {}]", at(0.5), at(0.0), at(1.0)));
         }
         rows.push(row);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anybit::gpu::Gpu;
 use anybit::model::Model;
 use anybit::model::text::Window;
-use anybit::search::{Costs, DeviceOptions, Objective, Packer, Problem, Space};
+use anybit::search::{Costs, DeviceOptions, Evaluator as _, Measurement, Objective, Packer, Problem, Space};
 use anyhow::{Result, bail};
 
 use super::super::meter::{self, Meter};
@@ -175,6 +175,16 @@ impl Setup {
         }
         bar.finish_and_clear();
         Ok(meter)
+    }
+
+    /// One spec everywhere, where it can be measured, with its text.
+    pub(crate) fn uniform(&self, meter: &mut Meter) -> Result<Vec<(String, Measurement)>> {
+        let mut uniform = Vec::new();
+        for (spec, point) in self.space.uniform() {
+            let outcome = meter.evaluate(&[self.space.assignment(&point)])?.swap_remove(0);
+            uniform.extend(outcome.ok().map(|measurement| (spec, measurement)));
+        }
+        Ok(uniform)
     }
 }
 

@@ -5,11 +5,12 @@ mod chart;
 use std::path::PathBuf;
 
 use anybit::model::atomic;
+use anybit::search::report::csv_field;
 use anybit::search::{Costs, DeviceOptions, Evaluator, Measurement, Outcome, Space, SpaceText};
 use anyhow::{Result, bail};
 use serde_json::json;
 
-use super::columns::{aligned, csv_field};
+use super::columns::aligned;
 use super::common::{self, DeviceArgs, ModelArgs};
 use super::eval::{self, TextArgs};
 use super::evaluate;

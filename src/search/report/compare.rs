@@ -6,10 +6,10 @@ use super::palette::SERIES_COLORS;
 use super::progress::BINADES;
 use super::scatter::{WIDTH, message};
 use super::sections::html_table;
-use super::statistics::{Span, quantile, relative_hypervolume, staircase};
+use super::statistics::{Span, best_so_far, quantile, relative_hypervolume, staircase, volumes_so_far};
 use super::svg::{Key, Shape, Side, Svg, keys};
 use super::text::{number, percent, shortened};
-use crate::search::{Metric, Size};
+use crate::search::{Metric, Problem, Size, Trial, complete};
 
 const HEIGHT: f64 = 440.0;
 /// Places of a curve at most.
@@ -46,6 +46,60 @@ pub struct Study {
     pub best: Vec<f64>,
     /// Packed bytes and value of the trials on the front; may be empty.
     pub front: Vec<(f64, f64)>,
+}
+
+/// Something to compare: its studies differ in their seeds only.
+#[derive(Clone, Copy, Debug)]
+pub struct Contestant<'a> {
+    /// Name, e.g. of the sampler.
+    pub label: &'a str,
+    /// What was searched.
+    pub problem: &'a Problem,
+    /// All trials of each study.
+    pub studies: &'a [Vec<Trial>],
+}
+
+/// The groups of a [`Comparison`] and what their values are: the objective, or with several of them the share of
+/// their box that no trial so far dominates, so that less is better.
+pub fn groups(contestants: &[Contestant<'_>]) -> (String, Vec<Group>) {
+    let names = contestants.first().map_or_else(Vec::new, |c| c.problem.objective.names());
+    let all = || {
+        let of = |c: &Contestant<'_>| -> Vec<Vec<f64>> {
+            let trials = c.studies.iter().flat_map(|trials| complete(c.problem, trials));
+            trials.map(|trial| trial.values.clone()).collect()
+        };
+        contestants.iter().flat_map(of)
+    };
+    let span = |i: usize| Span::new(all().filter_map(|values| values.get(i).copied()), BINADES);
+    let spans: Vec<Span> = (0..names.len()).filter_map(span).collect();
+    let study = |c: &Contestant<'_>, trials: &Vec<Trial>| {
+        let counted = complete(c.problem, trials);
+        let value = |trial: &Trial| {
+            let found = counted.iter().find(|other| other.number == trial.number);
+            found.map(|trial| &trial.values)
+        };
+        let values: Vec<Option<&Vec<f64>>> = trials.iter().map(value).collect();
+        let best = match spans.len() {
+            0 | 1 => {
+                let first = |value: &Option<&Vec<f64>>| value.map_or(f64::INFINITY, |value| value[0]);
+                best_so_far(&values.iter().map(first).collect::<Vec<_>>())
+            }
+            _ => volumes_so_far(values.into_iter(), &spans).into_iter().map(|volume| 1.0 - volume).collect(),
+        };
+        let quality = c.problem.objective.quality();
+        let measured = counted.iter().filter_map(|trial| trial.measurement.as_ref());
+        let points: Vec<(f64, f64)> = measured.map(|m| (m.bytes as f64, quality.value(m))).collect();
+        Study { best, front: staircase(&points) }
+    };
+    let group = |c: &Contestant<'_>| Group {
+        label: c.label.to_owned(),
+        studies: c.studies.iter().map(|trials| study(c, trials)).collect(),
+    };
+    let quantity = match &names[..] {
+        [one] => one.clone(),
+        several => format!("share of {} not dominated", several.join(" x ")),
+    };
+    (quantity, contestants.iter().map(group).collect())
 }
 
 /// A page that compares groups of studies: median and quartiles of the best so far over trials, fronts, a table.

@@ -1,5 +1,7 @@
 //! `trials.csv`: one row per trial.
 
+use std::borrow::Cow;
+
 use super::{Summary, state_name};
 
 /// All trials as CSV (RFC 4180, LF at line ends): number, state, origin, `objective_…` values, what was measured, and
@@ -42,16 +44,20 @@ fn real(value: f64) -> String {
     if value.is_finite() { value.to_string() } else { String::new() }
 }
 
+/// A field of a CSV file, quoted where it must be (RFC 4180).
+pub fn csv_field(text: &str) -> Cow<'_, str> {
+    match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")).into(),
+        false => text.into(),
+    }
+}
+
 fn row(text: &mut String, cells: impl Iterator<Item = String>) {
     for (i, cell) in cells.enumerate() {
         if i > 0 {
             text.push(',');
         }
-        if cell.contains([',', '"', '\n', '\r']) {
-            *text += &format!("\"{}\"", cell.replace('"', "\"\""));
-        } else {
-            *text += &cell;
-        }
+        *text += &csv_field(&cell);
     }
     text.push('\n');
 }

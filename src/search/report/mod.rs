@@ -21,13 +21,13 @@ mod svg;
 mod table;
 mod text;
 
-pub use compare::{Comparison, Group, Study, compare_svg, html_compare};
+pub use compare::{Comparison, Contestant, Group, Study, compare_svg, groups, html_compare};
 pub use cost::cost_file;
-pub use csv::csv;
+pub use csv::{csv, csv_field};
 pub use html::html;
 pub use progress::progress_svg;
 pub use scatter::scatter_svg;
-pub use statistics::{best_so_far, hypervolume, quantile};
+pub use statistics::{best_so_far, quantile};
 pub use table::table;
 
 use super::{Measurement, Metric, Objective, Quality, Size, Space, Trial, TrialState};

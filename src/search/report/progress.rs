@@ -2,7 +2,7 @@
 
 use super::axis::{Axis, Frame, Quantity};
 use super::scatter::{WIDTH, is_uniform, message, origins, series_of, tip};
-use super::statistics::{Span, best_so_far, dominates, relative_hypervolume};
+use super::statistics::{Span, best_so_far, relative_hypervolume, volumes_so_far};
 use super::svg::{Key, Shape, Side, Svg, keys};
 use super::text::shortened;
 use super::{Summary, units};
@@ -120,17 +120,10 @@ fn several(summary: &Summary) -> Svg {
         return message(TITLE, "Nothing has been measured.");
     };
     let step = trials.len().div_ceil(MOST_PLACES);
-    let mut front: Vec<Vec<f64>> = Vec::new();
-    let mut places: Vec<(f64, f64)> = Vec::new();
-    for (i, trial) in trials.iter().enumerate() {
-        if !front.iter().any(|other| dominates(other, &trial.values)) {
-            front.retain(|other| !dominates(&trial.values, other));
-            front.push(trial.values.clone());
-        }
-        if i % step == 0 || i + 1 == trials.len() {
-            places.push((trial.number as f64, relative_hypervolume(&front, &spans)));
-        }
-    }
+    let volumes = volumes_so_far(trials.iter().map(|trial| Some(&trial.values)), &spans);
+    let is_shown = |i: usize| i.is_multiple_of(step) || i + 1 == trials.len();
+    let shown = (0..trials.len()).filter(|&i| is_shown(i));
+    let places: Vec<(f64, f64)> = shown.map(|i| (trials[i].number as f64, volumes[i])).collect();
     let reference = relative_hypervolume(&uniform, &spans);
 
     let mut svg = Svg::new(WIDTH, HEIGHT, TITLE);

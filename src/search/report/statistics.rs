@@ -1,5 +1,7 @@
 //! Quantiles, best values so far, and hypervolumes.
 
+use crate::search::sampler::pareto;
+
 /// The least value up to each place; infinite before the first number. What is not a number counts for nothing.
 pub fn best_so_far(values: &[f64]) -> Vec<f64> {
     let least = |best: &mut f64, value: &f64| {
@@ -18,46 +20,6 @@ pub fn quantile(values: &[f64], q: f64) -> f64 {
     let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
     // Where both are infinite their difference is no number.
     if low == high { low } else { low + (high - low) * place.fract() }
-}
-
-/// Volume that `points` dominate within the box up to `reference`, all coordinates minimised (Zitzler & Thiele
-/// 1998), by slices along one coordinate after the other (While et al. 2006). Points beyond the box, or not finite,
-/// count for nothing.
-pub fn hypervolume(points: &[Vec<f64>], reference: &[f64]) -> f64 {
-    let is_inside = |point: &&Vec<f64>| {
-        point.len() == reference.len()
-            && point.iter().zip(reference).all(|(value, end)| value.is_finite() && value < end)
-    };
-    let inside: Vec<&[f64]> = points.iter().filter(is_inside).map(Vec::as_slice).collect();
-    volume(inside, reference)
-}
-
-fn volume(mut points: Vec<&[f64]>, reference: &[f64]) -> f64 {
-    let Some((&end, rest)) = reference.split_last() else { return 0.0 };
-    let last = rest.len();
-    if last == 0 {
-        return points.iter().map(|point| end - point[0]).fold(0.0, f64::max);
-    }
-    points.sort_by(|a, b| a[last].total_cmp(&b[last]));
-    let mut sum = 0.0;
-    let mut slice: Vec<&[f64]> = Vec::new();
-    for (i, &point) in points.iter().enumerate() {
-        // What another point of the slice dominates adds nothing to it.
-        if !slice.iter().any(|other| dominates(&other[..last], &point[..last])) {
-            slice.retain(|other| !dominates(&point[..last], &other[..last]));
-            slice.push(point);
-        }
-        let height = points.get(i + 1).map_or(end, |next| next[last]) - point[last];
-        if height > 0.0 {
-            sum += height * volume(slice.clone(), rest);
-        }
-    }
-    sum
-}
-
-/// Whether `a` is nowhere worse than `b`.
-pub(super) fn dominates(a: &[f64], b: &[f64]) -> bool {
-    a.iter().zip(b).all(|(a, b)| a <= b)
 }
 
 /// Those of `points` that no other one is as good as in both coordinates, by the first one.
@@ -105,7 +67,25 @@ const BEYOND: f64 = 1.1;
 pub(super) fn relative_hypervolume(points: &[Vec<f64>], spans: &[Span]) -> f64 {
     let scaled = |point: &Vec<f64>| point.iter().zip(spans).map(|(&value, span)| span.share(value)).collect();
     let scaled: Vec<Vec<f64>> = points.iter().map(scaled).collect();
-    hypervolume(&scaled, &vec![BEYOND; spans.len()]) / BEYOND.powi(spans.len() as i32)
+    pareto::hypervolume(&scaled, &vec![BEYOND; spans.len()]) / BEYOND.powi(spans.len() as i32)
+}
+
+/// After each of `values` the [`relative_hypervolume`] of it and those before it; `None` adds nothing.
+pub(super) fn volumes_so_far<'a>(
+    values: impl Iterator<Item = Option<&'a Vec<f64>>>,
+    spans: &[Span],
+) -> Vec<f64> {
+    let covers = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| a <= b);
+    let (mut front, mut volume): (Vec<Vec<f64>>, f64) = (Vec::new(), 0.0);
+    let after = |value: Option<&Vec<f64>>| {
+        if let Some(value) = value.filter(|value| !front.iter().any(|other| covers(other, value))) {
+            front.retain(|other| !covers(value, other));
+            front.push(value.clone());
+            volume = relative_hypervolume(&front, spans);
+        }
+        volume
+    };
+    values.map(after).collect()
 }
 
 #[cfg(test)]
@@ -126,20 +106,13 @@ mod tests {
     }
 
     #[test]
-    fn hypervolumes_are_counted_cells() {
-        assert_eq!(hypervolume(&[vec![1.0, 2.0], vec![2.0, 1.0]], &[3.0, 3.0]), 3.0);
-        assert_eq!(hypervolume(&[vec![3.0, 0.0], vec![4.0, -1.0]], &[3.0, 3.0]), 0.0);
-        assert_eq!(hypervolume(&[], &[3.0]), 0.0);
-        assert_eq!(hypervolume(&[vec![1.0], vec![2.0]], &[3.0]), 2.0);
-        // Against a count of unit cells.
-        let points: Vec<Vec<f64>> =
-            (0..12u32).map(|i| [i * 7 % 11, i * 5 % 11, i * 3 % 11].map(f64::from).to_vec()).collect();
-        let mut cells = 0;
-        for cell in 0..1000u32 {
-            let cell = [cell % 10, cell / 10 % 10, cell / 100].map(f64::from);
-            cells += u32::from(points.iter().any(|point| dominates(point, &cell)));
-        }
-        assert_eq!(hypervolume(&points, &[10.0; 3]), f64::from(cells));
+    fn volumes_grow_with_the_front_only() {
+        let spans = [Span::new([0.0, 10.0].into_iter(), 3.0).unwrap(); 2];
+        let values = [None, Some(vec![5.0, 5.0]), Some(vec![6.0, 5.0]), None, Some(vec![0.0, 10.0])];
+        let got = volumes_so_far(values.iter().map(Option::as_ref), &spans);
+        // 0.6 x 0.6 of 1.1 x 1.1, then another 0.5 x 0.1.
+        let want = [0.0, 0.36, 0.36, 0.36, 0.41].map(|area| area / 1.21);
+        assert!(got.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-12), "{got:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
+use crate::search::sampler::pareto;
 
 /// Characters that break what does not escape them.
 pub(super) const ODD: &str = "a<b>&\"c\"'d', \u{1}é\n=1+1\u{1f600}";
@@ -128,7 +129,7 @@ type Point = Vec<usize>;
 fn summary(shape: &Shape, objective: Objective, dimensions: Vec<Searched>, trials: Vec<Trial>) -> Summary {
     let choices = dimensions.first().map_or(1, |d| d.candidates.len()).min(trials.len());
     let complete: Vec<&Trial> = trials.iter().filter(|t| t.state == TrialState::Complete).collect();
-    let beats = |a: &Trial, b: &Trial| a.values != b.values && statistics::dominates(&a.values, &b.values);
+    let beats = |a: &Trial, b: &Trial| pareto::dominates(&a.values, &b.values);
     let front: Vec<usize> =
         complete.iter().filter(|t| !complete.iter().any(|o| beats(o, t))).map(|t| t.number).collect();
     let best = complete.iter().min_by(|a, b| a.values[0].total_cmp(&b.values[0])).map(|t| t.number);
