@@ -27,7 +27,7 @@ fn check_graph(graph: &Graph) {
         assert!(node.inputs.iter().all(|&input| input < id), "{} is used before it is computed", node.name);
         let width = |i: usize| graph.nodes[node.inputs[i]].width;
         match &node.op {
-            Op::Embed { table } | Op::EmbedPosition { table } => {
+            Op::Embed { table } | Op::EmbedPosition { table } | Op::EmbedSegment { table } => {
                 assert_eq!(node.width, graph.weights[*table].cols)
             }
             Op::Linear { weight, bias } => {
@@ -35,9 +35,13 @@ fn check_graph(graph: &Graph) {
                 assert_eq!((width(0), node.width), (weight.cols, weight.rows), "{}", node.name);
                 assert!(bias.is_none_or(|bias| graph.weights[bias].cols == node.width));
             }
-            Op::RmsNorm { weight, .. } | Op::LayerNorm { weight, .. } => {
+            Op::RmsNorm { weight, .. } => {
+                assert_eq!((width(0), node.width % graph.weights[*weight].cols), (node.width, 0));
+            }
+            Op::LayerNorm { weight, .. } => {
                 assert_eq!((width(0), node.width), (graph.weights[*weight].cols, node.width));
             }
+            Op::Input => {}
             Op::Slice { offset } => assert!(offset + node.width <= width(0)),
             Op::Rope { heads, head_dim, inverse_frequency } => {
                 assert_eq!((width(0), inverse_frequency.len()), (heads * head_dim, head_dim / 2));
@@ -51,7 +55,7 @@ fn check_graph(graph: &Graph) {
             Op::Activate(_) | Op::OutputRows => assert_eq!(width(0), node.width),
         }
     }
-    assert_eq!(graph.nodes.last().unwrap().width, graph.vocabulary);
+    assert_eq!(graph.output_width(), graph.token_count());
 }
 
 fn count(graph: &Graph, role: Role) -> usize {
@@ -63,7 +67,7 @@ fn shakespeare_graph() {
     let model = Model::embedded().unwrap();
     let graph = model.graph();
     check_graph(graph);
-    assert_eq!((graph.vocabulary, graph.context, graph.kv_widths.as_slice()), (1024, 128, &[96; 6][..]));
+    assert_eq!((graph.token_count(), graph.context, graph.kv_widths.as_slice()), (1024, 128, &[96; 6][..]));
     assert_eq!(
         (count(graph, Role::Linear), count(graph, Role::Head), count(graph, Role::Embedding)),
         (42, 0, 1)
@@ -83,7 +87,7 @@ fn stories_graph() {
     let graph = model.graph();
     check_graph(graph);
     assert_eq!(model.name(), "stories260k");
-    assert_eq!((graph.vocabulary, graph.context, graph.kv_widths.as_slice()), (512, 512, &[32; 5][..]));
+    assert_eq!((graph.token_count(), graph.context, graph.kv_widths.as_slice()), (512, 512, &[32; 5][..]));
     assert_eq!((model.bos(), model.eos()), (Some(1), vec![2]));
     let down = graph.weights.iter().find(|weight| weight.layer() == "model.layers.4.mlp.down_proj").unwrap();
     assert_eq!((down.rows, down.cols), (64, 172));
@@ -94,7 +98,7 @@ fn sort_gpt2_graph() {
     let model = Model::load(&data("sort-gpt2")).unwrap();
     let graph = model.graph();
     check_graph(graph);
-    assert_eq!((graph.vocabulary, graph.context, graph.kv_widths.as_slice()), (3, 11, &[48; 3][..]));
+    assert_eq!((graph.token_count(), graph.context, graph.kv_widths.as_slice()), (3, 11, &[48; 3][..]));
     assert_eq!(
         (count(graph, Role::Linear), count(graph, Role::Head), count(graph, Role::Embedding)),
         (12, 1, 2)

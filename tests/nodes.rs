@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use anybit::cases::{ModelCheck, NodeResult, verify_model};
 use anybit::format::{Format, Packed, Spec};
 use anybit::gpu::{Gpu, OpenOptions};
-use anybit::graph::{Assignment, Function, Graph, NodeId, Op, Role, WeightId, Weights};
+use anybit::graph::{Assignment, Function, Graph, Mask, NodeId, Op, Role, WeightId, Weights};
 use anybit::model::Model;
 
 fn gpu() -> Arc<Gpu> {
@@ -27,7 +27,8 @@ fn check(graph: &Arc<Graph>, weights: &dyn Weights, assignment: &Assignment, fus
 fn assert_holds(what: &str, graph: &Arc<Graph>, weights: &dyn Weights, assignment: &Assignment) {
     for fused in [true, false] {
         let results = check(graph, weights, assignment, fused);
-        for step in ["prefill", "decode"] {
+        let second = if graph.is_bidirectional() { "again" } else { "decode" };
+        for step in ["prefill", second] {
             let logits = graph.nodes.last().unwrap().name.as_str();
             assert!(
                 results.iter().any(|r| r.step == step && r.node == logits),
@@ -82,7 +83,7 @@ impl Weights for Made<'_> {
 /// of 10 elements, GELU, and a head of its own after the choice of output rows.
 fn gpt() -> Graph {
     let (width, heads, head_dim, vocabulary, context) = (30, 3, 10, 41, 20);
-    let mut g = Graph { kv_widths: vec![width], context, vocabulary, ..Graph::default() };
+    let mut g = Graph { kv_widths: vec![width], context, ..Graph::default() };
     let norm = |g: &mut Graph, name: &str, x: NodeId| {
         let weight = g.weight(format!("{name}.weight"), 1, width, Role::Vector, false);
         let bias = g.weight(format!("{name}.bias"), 1, width, Role::Vector, false);
@@ -102,7 +103,7 @@ fn gpt() -> Graph {
     let qkv = linear(&mut g, "attn", n, width, 3 * width);
     let parts = [0, 1, 2].map(|i| g.push(format!("part{i}"), Op::Slice { offset: i * width }, &[qkv], width));
     let scale = 1.0 / (head_dim as f32).sqrt();
-    let attention = Op::Attention { layer: 0, heads, kv_heads: heads, head_dim, scale };
+    let attention = Op::Attention { layer: 0, heads, kv_heads: heads, head_dim, scale, mask: Mask::Causal };
     let y = g.push("attention", attention, &parts, width);
     let y = linear(&mut g, "proj", y, width, width);
     let x = g.push("residual", Op::Add, &[x, y], width);
@@ -116,6 +117,109 @@ fn gpt() -> Graph {
     let head = g.weight("lm_head.weight", vocabulary, width, Role::Head, false);
     g.push("lm_head", Op::Linear { weight: head, bias: None }, &[x], vocabulary);
     g
+}
+
+fn vector(g: &mut Graph, name: &str, len: usize) -> WeightId {
+    g.weight(name, 1, len, Role::Vector, false)
+}
+
+fn linear(g: &mut Graph, name: &str, x: NodeId, rows: usize) -> NodeId {
+    let cols = g.nodes[x].width;
+    let weight = g.weight(format!("{name}.weight"), rows, cols, Role::Linear, false);
+    let bias = vector(g, &format!("{name}.bias"), rows);
+    g.push(name, Op::Linear { weight, bias: Some(bias) }, &[x], rows)
+}
+
+fn layer_norm(g: &mut Graph, name: &str, x: NodeId) -> NodeId {
+    let width = g.nodes[x].width;
+    let (weight, bias) =
+        (vector(g, &format!("{name}.weight"), width), vector(g, &format!("{name}.bias"), width));
+    g.push(name, Op::LayerNorm { weight, bias, eps: 1e-12 }, &[x], width)
+}
+
+/// As in BERT: segments, every token sees its whole sequence, norms behind the sums, two layers on one KV cache, a
+/// pooler with tanh, and classes in place of a vocabulary.
+fn encoder() -> Graph {
+    let (width, heads, head_dim, context) = (24, 3, 8, 17);
+    let mut g = Graph { kv_widths: vec![width], context, ..Graph::default() };
+    let mut tables = |name, rows| g.weight(name, rows, width, Role::Embedding, false);
+    let (ids, places, segments) = (tables("ids", 29), tables("places", 20), tables("segments", 2));
+    let x = g.push("id", Op::Embed { table: ids }, &[], width);
+    let place = g.push("place", Op::EmbedPosition { table: places }, &[], width);
+    let segment = g.push("segment", Op::EmbedSegment { table: segments }, &[], width);
+    let x = g.push("sum", Op::Add, &[x, place], width);
+    let x = g.push("embedded", Op::Add, &[x, segment], width);
+    let mut x = layer_norm(&mut g, "norm", x);
+    for layer in ["a", "b"] {
+        let qkv = ["q", "k", "v"].map(|part| linear(&mut g, &format!("{layer}.{part}"), x, width));
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let op = Op::Attention { layer: 0, heads, kv_heads: heads, head_dim, scale, mask: Mask::Full };
+        let y = g.push(format!("{layer}.attention"), op, &qkv, width);
+        let y = linear(&mut g, &format!("{layer}.out"), y, width);
+        let y = g.push(format!("{layer}.residual"), Op::Add, &[y, x], width);
+        x = layer_norm(&mut g, &format!("{layer}.norm"), y);
+    }
+    let x = g.push("outputs", Op::OutputRows, &[x], width);
+    let x = linear(&mut g, "pooler", x, width);
+    let x = g.push("pooled", Op::Activate(Function::Tanh), &[x], width);
+    let head = g.weight("classifier.weight", 3, width, Role::Head, false);
+    g.push("classifier", Op::Linear { weight: head, bias: None }, &[x], 3);
+    g
+}
+
+/// A norm of every head of q and k, rotary positions and a window of 3 positions, on one KV head of two.
+fn windowed() -> Graph {
+    let (width, heads, kv_heads, head_dim) = (24, 4, 2, 6);
+    let mut g = Graph { kv_widths: vec![kv_heads * head_dim], context: 16, ..Graph::default() };
+    let table = g.weight("ids", 31, width, Role::Embedding, false);
+    let x = g.push("id", Op::Embed { table }, &[], width);
+    let mut part = |name: &str, heads: usize, turned: bool| {
+        let y = linear(&mut g, name, x, heads * head_dim);
+        if !turned {
+            return y;
+        }
+        let weight = vector(&mut g, &format!("{name}_norm"), head_dim);
+        let norm = Op::RmsNorm { weight, eps: 1e-6 };
+        let y = g.push(format!("{name}_normed"), norm, &[y], heads * head_dim);
+        let rope = Op::Rope { heads, head_dim, inverse_frequency: vec![1.0, 0.3, 0.1] };
+        g.push(format!("{name}_turned"), rope, &[y], heads * head_dim)
+    };
+    let qkv = [part("q", heads, true), part("k", kv_heads, true), part("v", kv_heads, false)];
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let op = Op::Attention { layer: 0, heads, kv_heads, head_dim, scale, mask: Mask::Window(3) };
+    let y = g.push("attention", op, &qkv, width);
+    let y = linear(&mut g, "out", y, width);
+    let x = g.push("residual", Op::Add, &[x, y], width);
+    let x = g.push("outputs", Op::OutputRows, &[x], width);
+    let head = g.weight("head.weight", 31, width, Role::Head, false);
+    g.push("head", Op::Linear { weight: head, bias: None }, &[x], 31);
+    g
+}
+
+/// A residual block on rows of numbers; no tokens at all.
+fn perceptron() -> Graph {
+    let mut g = Graph { context: 32, ..Graph::default() };
+    let x = g.push("input", Op::Input, &[], 20);
+    let y = linear(&mut g, "up", x, 37);
+    let y = g.push("relu", Op::Activate(Function::Relu), &[y], 37);
+    let y = linear(&mut g, "down", y, 20);
+    let y = g.push("residual", Op::Add, &[y, x], 20);
+    let y = layer_norm(&mut g, "norm", y);
+    let y = g.push("outputs", Op::OutputRows, &[y], 20);
+    let head = g.weight("last.weight", 5, 20, Role::Head, false);
+    g.push("last", Op::Linear { weight: head, bias: None }, &[y], 5);
+    g
+}
+
+#[test]
+fn encoders_windows_and_rows_of_numbers() {
+    for (name, graph) in [("encoder", encoder()), ("windowed", windowed()), ("perceptron", perceptron())] {
+        let graph = Arc::new(graph);
+        let weights = Made { graph: &graph, wrong: None };
+        for spec in ["f32", "int8@int8", "torch_dynamic", "int4(group=32)", "mxint8@mxint8"] {
+            assert_holds(&format!("{name} {spec}"), &graph, &weights, &mixed(&graph, spec));
+        }
+    }
 }
 
 fn mixed(graph: &Graph, spec: &str) -> Assignment {

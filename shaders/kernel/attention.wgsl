@@ -1,5 +1,5 @@
 // attention: softmax(scale * q k^T) v in one pass over the KV cache with a running maximum and sum
-// (online softmax, Milakov & Gimelshein 2018; Dao et al. 2022), causal, grouped KV heads.
+// (online softmax, Milakov & Gimelshein 2018; Dao et al. 2022), over the positions that the token sees; grouped KV heads.
 // Partition: one workgroup per (token, head); keys advance in blocks of WORKGROUP, one key per invocation;
 // then an invocation owns the quads of the output lane, lane + WORKGROUP, ...
 const QUADS: u32 = (HEAD_DIM + 3u) / 4u;  // vec4 per head, in the caches too: heads are padded with zeros
@@ -7,7 +7,7 @@ const OWNED: u32 = (QUADS + WORKGROUP - 1u) / WORKGROUP;
 
 var<workgroup> q_row: array<vec4<f32>, QUADS>;
 var<workgroup> weights: array<f32, WORKGROUP>;
-var<workgroup> place: vec2<u32>;  // sequence, position: through workgroup memory, so that loops are uniform
+var<workgroup> place: vec3<u32>;  // sequence, first position, end: through workgroup memory, so that loops are uniform
 
 fn q_element(first: u32, d: u32) -> f32 {
     if d >= HEAD_DIM { return 0.0; }
@@ -20,7 +20,10 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let t = row / params.heads;
     let h = row - t * params.heads;
     let head = h / (params.heads / params.kv_heads);
-    if lane == 0u { place = vec2<u32>(tokens[t].sequence, tokens[t].position); }
+    if lane == 0u {
+        let seen = seen_by(t);
+        place = vec3<u32>(tokens[t].sequence, seen.first, seen.end);
+    }
     let q0 = t * params.x_stride + params.x_offset + h * HEAD_DIM;
     for (var i = lane; i < QUADS; i += WORKGROUP) {
         let d = 4u * i;
@@ -28,26 +31,25 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     }
     let at = workgroupUniformLoad(&place);  // its barriers also publish q_row
     let base = at.x * params.context;
-    let keys = at.y + 1u;
     var largest = -3.0e38;
     var sum = 0.0;
     var acc: array<vec4<f32>, OWNED>;
     for (var i = 0u; i < OWNED; i++) { acc[i] = vec4<f32>(); }
-    for (var first = 0u; first < keys; first += WORKGROUP) {
+    for (var first = at.y; first < at.z; first += WORKGROUP) {
         let j = first + lane;
         var score = -3.0e38;
-        if j < keys {
+        if j < at.z {
             let k0 = ((base + j) * params.kv_heads + head) * QUADS;
             score = 0.0;
             for (var i = 0u; i < QUADS; i++) { score += dot(q_row[i], k_cache[k0 + i]); }
         }
         let block_largest = max(largest, workgroup_max(score, lane));
-        let weight = select(0.0, exp(score - block_largest), j < keys);
+        let weight = select(0.0, exp(score - block_largest), j < at.z);
         weights[lane] = weight;
         let correction = exp(largest - block_largest);
         sum = sum * correction + workgroup_sum(weight, lane);  // its barriers also publish weights
         largest = block_largest;
-        let count = min(WORKGROUP, keys - first);
+        let count = min(WORKGROUP, at.z - first);
         for (var i = 0u; i < OWNED; i++) {
             let quad = lane + i * WORKGROUP;
             if quad < QUADS {

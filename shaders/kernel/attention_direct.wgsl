@@ -12,7 +12,16 @@ const SLOTS: u32 = min(QUADS, 8u);
 const NONE: u32 = 0xffffffffu;
 
 struct Numbers { low: vec4<f32>, high: vec4<f32> }  // one per row of the tile
+struct Limits { low: vec4<u32>, high: vec4<u32> }   // likewise
 struct Quads { v: array<vec4<f32>, 8> }             // one quad per row of the tile
+
+// The same number of every row, each from the invocation that holds it.
+fn of_rows(own: u32) -> Limits {
+    return Limits(vec4<u32>(subgroupBroadcast(own, 0u), subgroupBroadcast(own, 1u),
+                            subgroupBroadcast(own, 2u), subgroupBroadcast(own, 3u)),
+                  vec4<u32>(subgroupBroadcast(own, 4u), subgroupBroadcast(own, 5u),
+                            subgroupBroadcast(own, 6u), subgroupBroadcast(own, 7u)));
+}
 
 // This invocation's quad of every query; past the head 0.
 fn query(t: u32, h: u32, quad: u32) -> vec4<f32> {
@@ -99,7 +108,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     if t >= params.m { return; }
     let head = h / (params.heads / params.kv_heads);
     let own = min(t + lane, params.m - 1u);  // a row past the end repeats the last one and is never stored
-    let position = tokens[own].position;
+    let own_seen = seen_by(own);
     var pending = tokens[own].sequence;
     let q = queries(t, h, lane);
     var top = Numbers(vec4<f32>(-3.0e38), vec4<f32>(-3.0e38));
@@ -108,15 +117,15 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     for (var turn = 0u; turn < 8u; turn++) {
         let sequence = subgroupMin(pending);
         if sequence == NONE { break; }
-        let seen = select(0u, position + 1u, pending == sequence);
-        pending = select(pending, NONE, pending == sequence);
-        let limit_low = vec4<u32>(subgroupBroadcast(seen, 0u), subgroupBroadcast(seen, 1u),
-                                  subgroupBroadcast(seen, 2u), subgroupBroadcast(seen, 3u));
-        let limit_high = vec4<u32>(subgroupBroadcast(seen, 4u), subgroupBroadcast(seen, 5u),
-                                   subgroupBroadcast(seen, 6u), subgroupBroadcast(seen, 7u));
-        let keys = subgroupMax(seen);
+        let takes = pending == sequence;
+        let begin = select(NONE, own_seen.first, takes);
+        let end = select(0u, own_seen.end, takes);
+        pending = select(pending, NONE, takes);
+        let begins = of_rows(begin);
+        let ends = of_rows(end);
+        let keys = subgroupMax(end);
         let base = sequence * params.context;
-        for (var first = 0u; first < keys; first += 8u) {
+        for (var first = subgroupMin(begin); first < keys; first += 8u) {
             let j = first + lane;
             let k0 = ((base + min(j, keys - 1u)) * params.kv_heads + head) * QUADS;
             var s = Numbers();
@@ -125,8 +134,8 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
             } else {
                 for (var i = 0u; i < SPANS; i++) { s = scored_span(s, queries(t, h, 8u * i + lane), k0, 8u * i); }
             }
-            let low = vec4<u32>(j) < limit_low;
-            let high = vec4<u32>(j) < limit_high;
+            let low = (vec4<u32>(j) >= begins.low) & (vec4<u32>(j) < ends.low);
+            let high = (vec4<u32>(j) >= begins.high) & (vec4<u32>(j) < ends.high);
             s = Numbers(select(vec4<f32>(-3.0e38), s.low, low), select(vec4<f32>(-3.0e38), s.high, high));
             let now = Numbers(max(top.low, largest_of(s.low)), max(top.high, largest_of(s.high)));
             let weights = Numbers(select(vec4<f32>(), exp(s.low - now.low), low),

@@ -1,5 +1,5 @@
 // attention_scores: naive pass 1. scores[t, h, j] = scale * q[t, h] . k[j, h / (heads / kv_heads)] for
-// j <= position(t), -3e38 beyond (the causal mask). Partition: one invocation per score.
+// the positions j that t sees, -3e38 for the others. Partition: one invocation per score.
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let at = folded(group, groups) * WORKGROUP + lane;
     let row = at / params.span;  // t * heads + h
@@ -8,7 +8,8 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let t = row / params.heads;
     let h = row - t * params.heads;
     var score = -3.0e38;
-    if j <= tokens[t].position {
+    let seen = seen_by(t);
+    if j >= seen.first && j < seen.end {
         let q0 = t * params.x_stride + params.x_offset + h * params.head_dim;
         let head = h / (params.heads / params.kv_heads);
         let stride = (params.head_dim + 3u) / 4u * 4u;

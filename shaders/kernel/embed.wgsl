@@ -1,5 +1,5 @@
-// embed: y[t, 0..cols] = table row of token t, by id (SOURCE 0) or by position (SOURCE 1); a table
-// that is split by rows is visited part by part, each part writing the tokens whose row it holds.
+// embed: y[t, 0..cols] = table row of token t, by id (SOURCE 0), by position (SOURCE 1) or by segment (SOURCE 2); a
+// table that is split by rows is visited part by part, each part writing the tokens whose row it holds.
 // Partition: one invocation per (token, chunk).
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let chunks = params.y_stride / CHUNK;
@@ -7,7 +7,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let t = at / chunks;
     if t >= params.m { return; }
     let chunk = at - t * chunks;
-    let entry = select(tokens[t].id, tokens[t].position, SOURCE == 1u);
+    let entry = select(select(tokens[t].id, tokens[t].position, SOURCE == 1u), tokens[t].segment, SOURCE == 2u);
     if entry < params.first_row || entry >= params.first_row + params.rows { return; }
     let row = entry - params.first_row;
     let w = weights_at(row, chunk);

@@ -1,13 +1,16 @@
-// rms_norm: y = x * weight / sqrt(mean(x^2) + eps). Partition: one workgroup per row.
+// rms_norm: y = x * weight / sqrt(mean(x^2) + eps) of every head of every row; `cols` elements each.
+// Partition: one workgroup per head.
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
-    let row = folded(group, groups);
-    if row >= params.m { return; }
-    let first = row * params.x_stride;
+    let at = folded(group, groups);
+    if at >= params.m * params.heads { return; }
+    let row = at / params.heads;
+    let column = (at - row * params.heads) * params.cols;
+    let first = row * params.x_stride + column;
     var squares = 0.0;
     for (var k = lane; k < params.cols; k += WORKGROUP) { squares += x[first + k] * x[first + k]; }
     let mean = workgroup_sum(squares, lane) / f32(params.cols);
     let factor = 1.0 / sqrt(mean + bitcast<f32>(params.eps));
     for (var k = lane; k < params.cols; k += WORKGROUP) {
-        y[row * params.y_stride + k] = x[first + k] * factor * weight[k];
+        y[row * params.y_stride + column + k] = x[first + k] * factor * weight[k];
     }
 }

@@ -10,5 +10,5 @@ fn folded(group: vec3<u32>, groups: vec3<u32>) -> u32 {
     return group.y * groups.x + group.x;
 }
 
-// A token of the batch: vocabulary id, KV-cache slot, position, and the rows [begin, end) of its sequence.
-struct Token { id: u32, sequence: u32, position: u32, begin: u32, end: u32, reserved_a: u32, reserved_b: u32, reserved_c: u32 }
+// A token of the batch: vocabulary id, KV-cache slot, position, the rows [begin, end) of its sequence, and its segment.
+struct Token { id: u32, sequence: u32, position: u32, begin: u32, end: u32, segment: u32, reserved_a: u32, reserved_b: u32 }

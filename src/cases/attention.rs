@@ -5,7 +5,7 @@ use super::data::{self, sequences, strided, token_rows};
 use super::launch::{Device, Launch, POISON, STRAY};
 use super::{ONE_OP, Outcome, Table, Tolerance};
 use crate::error::Result;
-use crate::graph::Token;
+use crate::graph::{Mask, Token};
 use crate::reference::{self, Heads};
 use crate::shader::{Kernel, Tile, Variant};
 
@@ -19,31 +19,61 @@ struct Setting {
     kv_heads: usize,
     head_dim: usize,
     context: usize,
+    mask: Mask,
     /// Per sequence: first position and number of tokens in the batch.
     parts: &'static [(u32, u32)],
 }
 
-/// Several sequences of different lengths, prefill and decode, positions beyond a workgroup, grouped heads.
-const SETTINGS: [Setting; 11] = [
-    Setting { heads: 4, kv_heads: 2, head_dim: 8, context: 40, parts: &[(0, 5), (11, 1), (3, 3)] },
-    Setting { heads: 4, kv_heads: 4, head_dim: 32, context: 300, parts: &[(299, 1), (0, 1), (126, 3)] },
-    Setting { heads: 6, kv_heads: 2, head_dim: 80, context: 70, parts: &[(30, 4), (64, 1)] },
-    Setting { heads: 3, kv_heads: 1, head_dim: 128, context: 33, parts: &[(31, 2), (0, 2)] },
-    Setting { heads: 1, kv_heads: 1, head_dim: 8, context: 1, parts: &[(0, 1)] },
-    Setting { heads: 8, kv_heads: 1, head_dim: 8, context: 520, parts: &[(255, 3), (510, 2), (127, 1)] },
-    Setting { heads: 2, kv_heads: 2, head_dim: 32, context: 140, parts: &[(0, 131)] },
-    Setting { heads: 4, kv_heads: 2, head_dim: 10, context: 30, parts: &[(2, 3), (25, 1)] },
-    Setting { heads: 5, kv_heads: 5, head_dim: 8, context: 9, parts: &[(1, 2), (0, 9), (8, 1), (4, 4)] },
-    Setting { heads: 4, kv_heads: 1, head_dim: 64, context: 50, parts: &[(0, 19), (40, 1), (7, 12)] },
-    Setting { heads: 2, kv_heads: 1, head_dim: 32, context: 20, parts: &[(19, 1), (0, 1), (7, 1), (3, 14)] },
+const fn setting(
+    (heads, kv_heads, head_dim): (usize, usize, usize),
+    context: usize,
+    mask: Mask,
+    parts: &'static [(u32, u32)],
+) -> Setting {
+    Setting { heads, kv_heads, head_dim, context, mask, parts }
+}
+
+/// Several sequences of different lengths, prefill and decode, positions beyond a workgroup, grouped heads; windows of
+/// one position, of as many as a block has, odd ones and one longer than any sequence; whole sequences.
+const SETTINGS: [Setting; 22] = [
+    setting((4, 2, 8), 40, Mask::Causal, &[(0, 5), (11, 1), (3, 3)]),
+    setting((4, 4, 32), 300, Mask::Causal, &[(299, 1), (0, 1), (126, 3)]),
+    setting((6, 2, 80), 70, Mask::Causal, &[(30, 4), (64, 1)]),
+    setting((3, 1, 128), 33, Mask::Causal, &[(31, 2), (0, 2)]),
+    setting((1, 1, 8), 1, Mask::Causal, &[(0, 1)]),
+    setting((8, 1, 8), 520, Mask::Causal, &[(255, 3), (510, 2), (127, 1)]),
+    setting((2, 2, 32), 140, Mask::Causal, &[(0, 131)]),
+    setting((4, 2, 10), 30, Mask::Causal, &[(2, 3), (25, 1)]),
+    setting((5, 5, 8), 9, Mask::Causal, &[(1, 2), (0, 9), (8, 1), (4, 4)]),
+    setting((4, 1, 64), 50, Mask::Causal, &[(0, 19), (40, 1), (7, 12)]),
+    setting((2, 1, 32), 20, Mask::Causal, &[(19, 1), (0, 1), (7, 1), (3, 14)]),
+    setting((4, 2, 8), 40, Mask::Window(3), &[(0, 5), (11, 1), (3, 3)]),
+    setting((4, 4, 32), 300, Mask::Window(64), &[(299, 1), (0, 1), (126, 3)]),
+    setting((6, 2, 80), 70, Mask::Window(7), &[(30, 4), (64, 1), (0, 13)]),
+    setting((2, 2, 32), 140, Mask::Window(11), &[(0, 131)]),
+    setting((3, 1, 10), 30, Mask::Window(1), &[(2, 3), (25, 1), (0, 7)]),
+    setting((5, 5, 8), 9, Mask::Window(8), &[(1, 2), (0, 9), (8, 1), (4, 4)]),
+    setting((2, 1, 64), 50, Mask::Window(500), &[(0, 19), (40, 1), (7, 12)]),
+    setting((4, 4, 8), 40, Mask::Full, &[(0, 5), (0, 1), (0, 13)]),
+    setting((3, 3, 32), 300, Mask::Full, &[(0, 131), (0, 7)]),
+    setting((2, 1, 10), 20, Mask::Full, &[(0, 11), (0, 20)]),
+    setting((1, 1, 128), 1, Mask::Full, &[(0, 1), (0, 1), (0, 1)]),
 ];
 
 impl Setting {
     fn shape(&self) -> String {
-        let Self { heads, kv_heads, head_dim, context, .. } = self;
+        let Self { heads, kv_heads, head_dim, context, mask, .. } = self;
+        let mask = match mask {
+            Mask::Causal => String::new(),
+            Mask::Window(window) => format!(", window {window}"),
+            Mask::Full => ", whole sequences".into(),
+        };
         let tokens: Vec<String> =
             self.parts.iter().map(|(first, count)| format!("{first}+{count}")).collect();
-        format!("{heads}/{kv_heads} heads of {head_dim}, context {context}, positions {}", tokens.join(" "))
+        format!(
+            "{heads}/{kv_heads} heads of {head_dim}, context {context}{mask}, positions {}",
+            tokens.join(" ")
+        )
     }
 
     fn tokens(&self) -> Vec<Token> {
@@ -52,7 +82,8 @@ impl Setting {
 
     fn heads(&self) -> Heads {
         let scale = 1.0 / (self.head_dim as f32).sqrt();
-        Heads { heads: self.heads, kv_heads: self.kv_heads, head_dim: self.head_dim, scale }
+        let &Self { heads, kv_heads, head_dim, mask, .. } = self;
+        Heads { heads, kv_heads, head_dim, scale, mask }
     }
 
     fn queries(&self) -> Vec<f32> {
@@ -76,7 +107,16 @@ impl Setting {
         strided(cache, self.head_dim, self.head_dim.next_multiple_of(4), 0)
     }
 
-    fn params(&self, x_stride: usize, x_offset: usize, y_stride: usize) -> [(&'static str, u32); 10] {
+    /// The mask as `lib/mask.wgsl` reads it.
+    fn window(&self) -> u32 {
+        match self.mask {
+            Mask::Full => 0,
+            Mask::Causal => u32::MAX,
+            Mask::Window(window) => window as u32,
+        }
+    }
+
+    fn params(&self, x_stride: usize, x_offset: usize, y_stride: usize) -> [(&'static str, u32); 11] {
         [
             ("m", self.tokens().len() as u32),
             ("heads", self.heads as u32),
@@ -84,6 +124,7 @@ impl Setting {
             ("head_dim", self.head_dim as u32),
             ("context", self.context as u32),
             ("span", self.context as u32),
+            ("window", self.window()),
             ("scale", self.heads().scale.to_bits()),
             ("x_stride", x_stride as u32),
             ("x_offset", x_offset as u32),

@@ -39,20 +39,21 @@ pub(super) fn weights(rows: usize, cols: usize, seed: usize) -> Vec<f32> {
     w
 }
 
-/// Rows of the device's token buffer: id, sequence, position, begin, end, three reserved.
+/// Rows of the device's token buffer: id, sequence, position, begin, end, segment, two reserved.
 pub(super) fn token_rows(tokens: &[Token]) -> Vec<[u32; 8]> {
-    let batch = crate::graph::Batch { tokens: tokens.to_vec(), outputs: Vec::new() };
+    let batch = crate::graph::Batch::new(tokens.to_vec(), Vec::new());
     let rows = tokens.iter().zip(batch.spans());
-    rows.map(|(t, (begin, end))| [t.id, t.sequence, t.position, begin, end, 0, 0, 0]).collect()
+    rows.map(|(t, (begin, end))| [t.id, t.sequence, t.position, begin, end, t.segment, 0, 0]).collect()
 }
 
-/// Tokens of sequences 0, 1, …, each `(first position, count)`.
+/// Tokens of sequences 0, 1, …, each `(first position, count)`, of segments 0 and 1 by turns.
 pub(super) fn sequences(parts: &[(u32, u32)]) -> Vec<Token> {
     let of = |(sequence, &(first, count)): (usize, &(u32, u32))| {
         (first..first + count).map(move |position| Token {
             id: position * 7 + sequence as u32,
             sequence: sequence as u32,
             position,
+            segment: position / 3 % 2,
         })
     };
     parts.iter().enumerate().flat_map(of).collect()

@@ -97,7 +97,7 @@ fn extremes() -> Vec<f32> {
 }
 
 pub(super) fn activate(table: &mut Table) {
-    for function in [Function::Relu, Function::Silu, Function::Gelu, Function::GeluTanh] {
+    for function in Function::ALL {
         let variant = move || plain(Kernel::Activate).constant("FUNCTION", function_code(function));
         let name = format!("{function:?}");
         for (rows, cols) in SHAPES {

@@ -36,7 +36,7 @@ fn epilogues() -> Vec<Epilogue> {
     let mut all = vec![Epilogue::Bias];
     for bias in [false, true] {
         all.push(Epilogue::Residual { bias });
-        let functions = [Function::Relu, Function::Silu, Function::Gelu, Function::GeluTanh];
+        let functions = Function::ALL;
         all.extend(functions.map(|function| Epilogue::Activation { bias, function }));
     }
     all

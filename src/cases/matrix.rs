@@ -200,8 +200,8 @@ pub(super) fn embed(table: &mut Table) {
     for cols in [37, 172, 64, 512] {
         let all = if cols == 37 { formats(rows, cols) } else { one_per_variant(rows, cols) };
         for format in all {
-            for (source, name) in [(0, "id"), (1, "position")] {
-                if source == 1 && cols != 37 {
+            for (source, name) in [(0, "id"), (1, "position"), (2, "segment")] {
+                if source != 0 && cols != 37 {
                     continue;
                 }
                 let shape = format!("{format} [{rows}, {cols}] by {name}, {tokens} tokens");
@@ -219,7 +219,11 @@ fn look_up(gpu: &Device, packed: &Packed, source: u32) -> Result<Outcome> {
     let tokens = sequences(&[(3, 4), (0, 1), (rows_end(packed), 4)]);
     let ids: Vec<usize> = tokens
         .iter()
-        .map(|t| if source == 0 { t.id as usize % packed.rows } else { t.position as usize })
+        .map(|t| match source {
+            0 => t.id as usize % packed.rows,
+            1 => t.position as usize,
+            _ => t.segment as usize,
+        })
         .collect();
     let mut device_tokens = token_rows(&tokens);
     device_tokens.iter_mut().for_each(|t| t[0] %= packed.rows as u32);

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::ONE_OP;
 use super::compare::{Difference, Outcome, Tolerance, compare};
-use super::data::sequences;
+use super::data::{sequences, values};
 use crate::engine::{Resident, Session, SessionOptions};
 use crate::error::{Error, Result, invalid};
 use crate::format::{ActivationFormat, Packed, quantize_activations};
@@ -49,7 +49,7 @@ pub struct ModelCheck<'a> {
 pub struct NodeResult {
     /// `fused` or `naive`.
     pub plan: &'static str,
-    /// `prefill` or `decode`.
+    /// `prefill` or `decode`; `again` in place of the latter where a sequence cannot be continued.
     pub step: &'static str,
     /// Name of the node.
     pub node: String,
@@ -88,8 +88,12 @@ pub fn verify_model(gpu: &Arc<Gpu>, check: &ModelCheck) -> Result<Vec<NodeResult
     let mut alone = Alone::new(check)?;
     let mut results = Vec::new();
     let prefill = lengths.map(|length| (0, length));
-    let decode = lengths.map(|length| (length, 1));
-    for (step, parts) in [("prefill", prefill), ("decode", decode)] {
+    let second = match graph.is_bidirectional() {
+        // Whole sequences again, of which the caches know nothing.
+        true => ("again", lengths.map(|length| (0, length.div_ceil(2)))),
+        false => ("decode", lengths.map(|length| (length, 1))),
+    };
+    for (step, parts) in [("prefill", prefill), second] {
         let batch = batch(graph, &parts);
         session.step(&batch)?;
         let got = session.node_values()?;
@@ -99,16 +103,18 @@ pub fn verify_model(gpu: &Arc<Gpu>, check: &ModelCheck) -> Result<Vec<NodeResult
     Ok(results)
 }
 
-/// Tokens all over the vocabulary; the first and the last row of the first sequence and the last of the second.
+/// Tokens all over the vocabulary and its segments, numbers for graphs that read some; the first and the last row of the first sequence and the last of the second.
 fn batch(graph: &Graph, parts: &[(u32, u32)]) -> Batch {
     let mut tokens = sequences(parts);
     for token in &mut tokens {
-        token.id = (token.id * 2_654_435 + 12_345) % graph.vocabulary as u32;
+        token.id = (token.id * 2_654_435 + 12_345) % graph.token_count().max(1) as u32;
+        token.segment %= graph.segment_count().unwrap_or(1) as u32;
     }
     let last = tokens.len() as u32 - 1;
     let mut outputs = vec![0, parts[0].1 - 1, last];
     outputs.dedup();
-    Batch { tokens, outputs }
+    let inputs = values(tokens.len() * graph.input_width().unwrap_or(0), 7);
+    Batch { tokens, outputs, inputs }
 }
 
 /// A value with, per row, how far a moved activation code may take its elements.
@@ -221,6 +227,10 @@ impl<'a> Alone<'a> {
             Op::EmbedPosition { table } => {
                 rows(self.matrix(*table)?, batch.tokens.iter().map(|t| t.position as usize).collect())
             }
+            Op::EmbedSegment { table } => {
+                rows(self.matrix(*table)?, batch.tokens.iter().map(|t| t.segment as usize).collect())
+            }
+            Op::Input => batch.inputs.clone(),
             Op::RmsNorm { weight, eps } => reference::rms_norm(x, self.vector(*weight)?, *eps),
             Op::LayerNorm { weight, bias, eps } => {
                 reference::layer_norm(x, self.vector(*weight)?, self.vector(*bias)?, *eps)
@@ -237,9 +247,9 @@ impl<'a> Alone<'a> {
                 let positions: Vec<u32> = batch.tokens.iter().map(|t| t.position).collect();
                 reference::rope(x, &positions, *heads, inverse_frequency)
             }
-            Op::Attention { layer, heads, kv_heads, head_dim, scale } => {
-                let shape = Heads { heads: *heads, kv_heads: *kv_heads, head_dim: *head_dim, scale: *scale };
-                return Ok(self.attention(*layer, shape, inputs, batch, spans, slack));
+            &Op::Attention { layer, heads, kv_heads, head_dim, scale, mask } => {
+                let shape = Heads { heads, kv_heads, head_dim, scale, mask };
+                return Ok(self.attention(layer, shape, inputs, batch, spans, slack));
             }
             Op::Activate(function) => {
                 // No function here is steeper than 1.2.
@@ -299,10 +309,12 @@ impl<'a> Alone<'a> {
             let end = spans[begin].1 as usize;
             let token = batch.tokens[begin];
             let (keys, values) = &mut self.caches[layer][token.sequence as usize];
+            let first = token.position as usize;
+            keys.truncate(first * kv_width);
+            values.truncate(first * kv_width);
             keys.extend_from_slice(&inputs[1].values[begin * kv_width..end * kv_width]);
             values.extend_from_slice(&inputs[2].values[begin * kv_width..end * kv_width]);
             let q = &inputs[0].values[begin * width..end * width];
-            let first = token.position as usize;
             y.extend(reference::attention(q, keys, values, shape, first));
             let steep = score_slack(q, keys, values, shape, first);
             slack[begin..end].iter_mut().zip(steep).for_each(|(slack, more)| *slack += more);

@@ -179,7 +179,7 @@ fn add(
 }
 
 fn expected(x: &[f32], cols: usize, tokens: &[Token], format: ActivationFormat) -> QuantizedActivations {
-    let batch = Batch { tokens: tokens.to_vec(), outputs: Vec::new() };
+    let batch = Batch::new(tokens.to_vec(), Vec::new());
     quantize_activations(x, cols, &batch.spans(), format).unwrap_or(QuantizedActivations {
         codes: Vec::new(),
         scales: Vec::new(),

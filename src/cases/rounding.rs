@@ -136,7 +136,7 @@ fn activations(rows: usize, cols: usize) -> Vec<f32> {
 }
 
 fn spans(tokens: &[Token]) -> Vec<(u32, u32)> {
-    Batch { tokens: tokens.to_vec(), outputs: Vec::new() }.spans()
+    Batch::new(tokens.to_vec(), Vec::new()).spans()
 }
 
 /// Uploads x and the tokens, and appends the kernels that leave block maxima.

@@ -10,13 +10,17 @@ use crate::shader::Kernel;
 /// (rows, columns): fewer, as many and more columns than a workgroup has invocations.
 const SHAPES: [(usize, usize); 7] = [(3, 172), (1, 1), (5, 7), (7, 37), (2, 128), (65, 129), (3, 1000)];
 
+/// (rows, heads, elements per head) of a norm per head.
+const HEADS: [(usize, usize, usize); 6] =
+    [(1, 1, 8), (5, 3, 10), (9, 2, 64), (3, 7, 128), (7, 5, 4), (13, 1, 37)];
+
 const EPS: f32 = 1e-5;
 
-/// Runs `kernel` over the rows of `x` with stray values between them.
+/// Runs `kernel` over the rows of `x`, of `heads` parts each, with stray values between them.
 fn run(
     gpu: &Device,
     kernel: Kernel,
-    cols: usize,
+    (heads, cols): (usize, usize),
     x: &[f32],
     vectors: &[(&'static str, &[f32])],
     want: &[f32],
@@ -31,12 +35,13 @@ fn run(
     launch.output("y", rows * y_stride)?;
     let params = [
         ("m", rows as u32),
-        ("cols", cols as u32),
+        ("heads", heads as u32),
+        ("cols", (cols / heads) as u32),
         ("x_stride", x_stride as u32),
         ("y_stride", y_stride as u32),
         ("eps", EPS.to_bits()),
     ];
-    let got = launch.rowwise(kernel, &params, rows)?.single()?;
+    let got = launch.rowwise(kernel, &params, rows * heads)?.single()?;
     Ok(Outcome::floats(got, strided(want, cols, y_stride, POISON), y_stride))
 }
 
@@ -60,9 +65,20 @@ pub(super) fn rms_norm(table: &mut Table) {
             table.add("", format!("[{rows}, {cols}]{name}"), Tolerance::Nmse(ONE_OP), move |gpu| {
                 let (x, weight) = (inputs(rows, cols, factor, offset), values(cols, 5));
                 let want = reference::rms_norm(&x, &weight, EPS);
-                run(gpu, kernel, cols, &x, &[("weight", &weight)], &want)
+                run(gpu, kernel, (1, cols), &x, &[("weight", &weight)], &want)
             });
         }
+    }
+    for (rows, heads, head_dim) in HEADS {
+        if kernel.row().direct && head_dim % 4 != 0 {
+            continue;
+        }
+        let shape = format!("[{rows}, {heads} heads of {head_dim}]");
+        table.add("", shape, Tolerance::Nmse(ONE_OP), move |gpu| {
+            let (x, weight) = (inputs(rows, heads * head_dim, 1.0, 0.0), values(head_dim, 5));
+            let want = reference::rms_norm(&x, &weight, EPS);
+            run(gpu, kernel, (heads, heads * head_dim), &x, &[("weight", &weight)], &want)
+        });
     }
 }
 
@@ -83,7 +99,7 @@ pub(super) fn layer_norm(table: &mut Table) {
 fn normalize(gpu: &Device, rows: usize, cols: usize, factor: f32, offset: f32) -> Result<Outcome> {
     let (x, weight, bias) = (inputs(rows, cols, factor, offset), values(cols, 5), values(cols, 6));
     let want = reference::layer_norm(&x, &weight, &bias, EPS);
-    run(gpu, Kernel::LayerNorm, cols, &x, &[("weight", &weight), ("bias", &bias)], &want)
+    run(gpu, Kernel::LayerNorm, (1, cols), &x, &[("weight", &weight), ("bias", &bias)], &want)
 }
 
 pub(super) fn softmax(table: &mut Table) {
@@ -92,7 +108,7 @@ pub(super) fn softmax(table: &mut Table) {
         {
             table.add("", format!("[{rows}, {cols}]{name}"), Tolerance::Nmse(ONE_OP), move |gpu| {
                 let x = inputs(rows, cols, factor, offset);
-                run(gpu, Kernel::Softmax, cols, &x, &[], &reference::softmax(&x, cols))
+                run(gpu, Kernel::Softmax, (1, cols), &x, &[], &reference::softmax(&x, cols))
             });
         }
     }
@@ -101,6 +117,6 @@ pub(super) fn softmax(table: &mut Table) {
         for (row, seen) in [(0, 1), (1, 2), (2, 150), (3, 299)] {
             x[row * 300 + seen..(row + 1) * 300].fill(-3.0e38);
         }
-        run(gpu, Kernel::Softmax, 300, &x, &[], &reference::softmax(&x, 300))
+        run(gpu, Kernel::Softmax, (1, 300), &x, &[], &reference::softmax(&x, 300))
     });
 }

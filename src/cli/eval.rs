@@ -174,7 +174,7 @@ pub(crate) fn is_unquantized(model: &Model) -> bool {
 fn baseline(args: &Args, model: &Model, assignment: &Assignment) -> Result<Baseline> {
     if let Some(path) = &args.baseline {
         let other = Model::load(path)?;
-        let (got, want) = (other.graph().vocabulary, model.graph().vocabulary);
+        let (got, want) = (other.graph().output_width(), model.graph().output_width());
         if got != want {
             bail!(
                 "the baseline {} has {got} tokens in its vocabulary, the model has {want}; give the checkpoint the \
@@ -207,7 +207,7 @@ fn baseline(args: &Args, model: &Model, assignment: &Assignment) -> Result<Basel
 pub(crate) fn batching(model: &Model, windows: &[Window], gpu: Option<&Gpu>) -> (Batching, usize) {
     let longest = windows.iter().map(|w| w.inputs.len()).max().unwrap_or(1);
     let room = gpu.map_or(REFERENCE_LOGITS, Gpu::max_binding);
-    let mut batching = Batching::new(longest, model.graph().vocabulary, room);
+    let mut batching = Batching::new(longest, model.graph().output_width(), room);
     batching.sequences = batching.sequences.min(windows.len());
     (batching, longest)
 }
@@ -282,7 +282,7 @@ impl TextArgs {
         let mut windows = windows(&bytes, tokenizer, model.bos(), context).context(label)?;
         let available = windows.len();
         windows.truncate(self.windows.or(most).unwrap_or(available));
-        let vocabulary = model.graph().vocabulary;
+        let vocabulary = model.graph().token_count();
         if let Some(id) = windows
             .iter()
             .flat_map(|w| w.inputs.iter().chain(&w.targets))

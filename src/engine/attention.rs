@@ -4,13 +4,13 @@ use super::matmul::Method;
 use super::plan::Lowering;
 use super::values::Value;
 use crate::error::{Result, invalid};
-use crate::graph::{NodeId, Op};
+use crate::graph::{Mask, NodeId, Op};
 use crate::shader::{DeviceClass, Kernel, Tile, Variant};
 
 impl Lowering<'_> {
     /// Writes the keys and values of the batch to the caches, then attends.
     pub(super) fn attention(&mut self, op: &Op, inputs: &[NodeId], y: &Value) -> Result<()> {
-        let &Op::Attention { layer, heads, kv_heads, head_dim, scale } = op else {
+        let &Op::Attention { layer, heads, kv_heads, head_dim, scale, mask } = op else {
             invalid!("not an attention node");
         };
         let &[q, k, v] = inputs else { invalid!("attention needs q, k and v") };
@@ -31,6 +31,12 @@ impl Lowering<'_> {
             self.elementwise(variant, &buffers, &params, x.rows * x.width)?;
         }
         let span = self.c.context;
+        // As `lib/mask.wgsl` reads it.
+        let window = match mask {
+            Mask::Full => 0,
+            Mask::Causal => u32::MAX,
+            Mask::Window(window) => u32::try_from(window).unwrap_or(u32::MAX),
+        };
         let params = [
             ("m", q.rows as u32),
             ("heads", heads as u32),
@@ -38,6 +44,7 @@ impl Lowering<'_> {
             ("head_dim", head_dim as u32),
             ("context", self.c.context as u32),
             ("span", span as u32),
+            ("window", window),
             ("scale", scale.to_bits()),
             ("x_stride", q.stride as u32),
             ("x_offset", q.offset as u32),

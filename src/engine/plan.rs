@@ -33,6 +33,8 @@ pub(super) struct Context<'a> {
     pub(super) output_tokens: &'a Buffer,
     pub(super) selected: &'a [bool],
     pub(super) outputs: &'a Buffer,
+    /// Rows of numbers, in the place of the value of an [`Op::Input`].
+    pub(super) inputs: Option<&'a Buffer>,
     pub(super) context: usize,
     pub(super) fused: bool,
     pub(super) keep: bool,
@@ -114,7 +116,10 @@ impl Plan {
                         && last_use[id] == at
                         && let Some(value) = lowering.values[id].take()
                     {
-                        lowering.pool.give(value);
+                        // The batch's own rows are not for other values to overwrite.
+                        if graph.nodes[id].op != Op::Input {
+                            lowering.pool.give(value);
+                        }
                         lowering.release(id);
                     }
                 }
@@ -220,20 +225,30 @@ impl Lowering<'_> {
             return Ok(());
         }
         let rows = self.rows(step)?;
-        let y = match self.values[step.output].clone() {
-            Some(value) => value,
-            None => self.pool.take(self.c.gpu, &node.name, rows, node.width)?,
+        let y = match (self.values[step.output].clone(), &node.op) {
+            (Some(value), _) => value,
+            (None, Op::Input) => input_value(self.c.inputs, rows, node.width)?,
+            (None, _) => self.pool.take(self.c.gpu, &node.name, rows, node.width)?,
         };
         match &node.op {
             Op::Embed { table } => self.embed(*table, 0, &y)?,
             Op::EmbedPosition { table } => self.embed(*table, 1, &y)?,
+            Op::EmbedSegment { table } => self.embed(*table, 2, &y)?,
             Op::RmsNorm { weight, eps } => {
                 let x = self.whole(input()?)?;
+                let cols = self.c.graph.weights[*weight].cols;
+                let heads = x.width / cols;
                 let weight = self.vector(*weight)?;
                 let buffers = [("x", &x.buffer), ("weight", &weight), ("y", &y.buffer)];
-                let mut params = shape(&x, &y).to_vec();
-                params.push(("eps", eps.to_bits()));
-                self.rowwise(Kernel::RmsNorm, &buffers, &params, rows)?;
+                let params = [
+                    ("m", rows as u32),
+                    ("heads", heads as u32),
+                    ("cols", cols as u32),
+                    ("x_stride", x.stride as u32),
+                    ("y_stride", y.stride as u32),
+                    ("eps", eps.to_bits()),
+                ];
+                self.rowwise(Kernel::RmsNorm, &buffers, &params, rows * heads)?;
             }
             Op::LayerNorm { weight, bias, eps } => {
                 let x = self.whole(input()?)?;
@@ -284,7 +299,8 @@ impl Lowering<'_> {
                 let variant = Variant::plain(Kernel::GatherRows, Tile::elementwise());
                 self.elementwise(variant, &buffers, &shape(&y, &y), rows * y.width)?;
             }
-            Op::Slice { .. } => {}
+            // Nothing to compute.
+            Op::Slice { .. } | Op::Input => {}
         }
         self.values[step.output] = Some(y);
         Ok(())
@@ -377,6 +393,14 @@ impl Lowering<'_> {
         }
         debug_assert!(self.c.fused || step.epilogue == Epilogue::Store);
         Ok(())
+    }
+}
+
+/// The rows of numbers of a batch as the value of a node.
+pub(super) fn input_value(inputs: Option<&Buffer>, rows: usize, width: usize) -> Result<Value> {
+    match inputs {
+        Some(buffer) => Ok(Value { buffer: buffer.clone(), rows, width, stride: stride(width), offset: 0 }),
+        None => invalid!("the batch has no rows of numbers"),
     }
 }
 

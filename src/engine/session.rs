@@ -7,7 +7,7 @@ use super::activation::runs_on_codes;
 use super::plan::{Context, Plan};
 use super::resident::{DeviceMatrix, Resident};
 use super::rounding::Rounding;
-use super::values::Value;
+use super::values::{Value, stride};
 use crate::error::{Error, Result, invalid};
 use crate::format::ActivationFormat;
 use crate::gpu::{Buffer, Gpu};
@@ -44,6 +44,8 @@ pub struct Session {
     tokens: Buffer,
     output_tokens: Buffer,
     outputs: Buffer,
+    /// Rows of numbers, for graphs that read some.
+    inputs: Option<Buffer>,
     /// Per node: whether its rows are the output rows.
     selected: Vec<bool>,
     /// Tokens that each sequence slot holds.
@@ -130,6 +132,7 @@ impl Session {
             tokens,
             output_tokens,
             outputs,
+            inputs: None,
             selected,
             lengths: vec![0; options.sequences],
             capacity: 0,
@@ -159,6 +162,9 @@ impl Session {
         self.grow(shape.0)?;
         self.gpu.upload(&self.tokens, bytemuck::cast_slice(&token_rows(batch)))?;
         self.gpu.upload(&self.outputs, bytemuck::cast_slice(&batch.outputs))?;
+        if let (Some(inputs), Some(width)) = (&self.inputs, self.graph.input_width()) {
+            self.gpu.upload(inputs, bytemuck::cast_slice(&input_rows(batch, width)))?;
+        }
         self.gpu.upload(&self.output_tokens, bytemuck::cast_slice(&token_rows(&output_batch(batch))))?;
         self.plan(shape)?;
         if let Some((plan, used)) = self.plans.get_mut(&shape) {
@@ -196,6 +202,10 @@ impl Session {
             self.tokens = self.gpu.buffer("tokens", (self.capacity * 32) as u64)?;
             self.output_tokens = self.gpu.buffer("output tokens", (self.capacity * 32) as u64)?;
             self.outputs = self.gpu.buffer("outputs", (self.capacity * 4) as u64)?;
+            if let Some(width) = self.graph.input_width() {
+                let bytes = (self.capacity * stride(width) * 4) as u64;
+                self.inputs = Some(self.gpu.buffer("inputs", bytes)?);
+            }
             self.plans.clear();
         }
         Ok(())
@@ -230,6 +240,7 @@ impl Session {
             output_tokens: &self.output_tokens,
             selected: &self.selected,
             outputs: &self.outputs,
+            inputs: self.inputs.as_ref(),
             context: self.options.context,
             fused: self.options.fused,
             keep: self.options.keep,
@@ -244,7 +255,7 @@ impl Session {
         }
     }
 
-    /// Logits of the last step, `[outputs, vocabulary]`.
+    /// Result of the last step, `[outputs, width of the last node]`.
     ///
     /// # Errors
     /// When no step has run or the device fails.
@@ -314,14 +325,23 @@ pub(super) fn caches(
 /// The tokens of the output rows, for nodes behind the selection.
 pub(super) fn output_batch(batch: &Batch) -> Batch {
     let tokens = batch.outputs.iter().map(|&row| batch.tokens[row as usize]).collect();
-    Batch { tokens, outputs: Vec::new() }
+    Batch::new(tokens, Vec::new())
+}
+
+/// The rows of numbers of a batch, padded as values are.
+pub(super) fn input_rows(batch: &Batch, width: usize) -> Vec<f32> {
+    let mut rows = vec![0.0; batch.tokens.len() * stride(width)];
+    for (to, from) in rows.chunks_mut(stride(width)).zip(batch.inputs.chunks(width)) {
+        to[..width].copy_from_slice(from);
+    }
+    rows
 }
 
 /// The rows that kernels see as `Token`.
 pub(super) fn token_rows(batch: &Batch) -> Vec<u32> {
     let mut rows = Vec::with_capacity(batch.tokens.len() * 8);
     for (token, (begin, end)) in batch.tokens.iter().zip(batch.spans()) {
-        rows.extend([token.id, token.sequence, token.position, begin, end, 0, 0, 0]);
+        rows.extend([token.id, token.sequence, token.position, begin, end, token.segment, 0, 0]);
     }
     rows
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::activation::{Quantized, runs_on_codes};
 use super::fusion::Step;
-use super::plan::{Context, Lowering};
-use super::session::{output_batch, token_rows};
+use super::plan::{Context, Lowering, input_value};
+use super::session::{input_rows, output_batch, token_rows};
 use super::trial::Prediction;
 use super::values::{Pool, Value};
 use crate::error::{Error, Result, invalid};
@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) tokens: Buffer,
     pub(super) output_tokens: Buffer,
     pub(super) outputs: Buffer,
+    /// Rows of numbers, for graphs that read some.
+    pub(super) inputs: Option<Buffer>,
     pub(super) caches: Vec<(Buffer, Buffer)>,
     size: (usize, usize),
     keeps: bool,
@@ -77,8 +79,9 @@ impl State {
                 size.1
             );
         }
-        if let Some(target) = targets.iter().find(|&&target| target as usize >= graph.vocabulary) {
-            invalid!("target token {target}; the vocabulary has {}", graph.vocabulary);
+        let classes = graph.output_width();
+        if let Some(target) = targets.iter().find(|&&target| target as usize >= classes) {
+            invalid!("target {target}; the model tells {classes} apart, from 0");
         }
         let upload = |label: &str, words: &[u32]| -> Result<Buffer> {
             let buffer = gpu.buffer(label, size_of_val(words) as u64)?;
@@ -86,12 +89,17 @@ impl State {
             Ok(buffer)
         };
         let per_row = |label: &str| gpu.buffer(label, (size.1 * 4) as u64);
-        let values = values(gpu, graph, size, places)?;
+        let inputs = match graph.input_width() {
+            Some(width) => Some(upload("inputs", bytemuck::cast_slice(&input_rows(batch, width)))?),
+            None => None,
+        };
+        let values = values(gpu, graph, size, places, inputs.as_ref())?;
         let Some(Some(logits)) = values.last() else { invalid!("an empty graph") };
         Ok(Self {
             tokens: upload("tokens", &token_rows(batch))?,
             output_tokens: upload("output tokens", &token_rows(&output_batch(batch)))?,
             outputs: upload("outputs", &batch.outputs)?,
+            inputs,
             caches,
             size,
             keeps: places.keeps,
@@ -289,7 +297,13 @@ impl State {
 }
 
 /// A buffer for the value of every step; without `keeps` one buffer serves again once its last reader has run.
-fn values(gpu: &Gpu, graph: &Graph, size: (usize, usize), places: &Places) -> Result<Vec<Option<Value>>> {
+fn values(
+    gpu: &Gpu,
+    graph: &Graph,
+    size: (usize, usize),
+    places: &Places,
+    inputs: Option<&Buffer>,
+) -> Result<Vec<Option<Value>>> {
     let mut pool = Pool::default();
     let mut values: Vec<Option<Value>> = vec![None; graph.nodes.len()];
     let mut owned: Vec<Option<Value>> = vec![None; graph.nodes.len()];
@@ -300,6 +314,7 @@ fn values(gpu: &Gpu, graph: &Graph, size: (usize, usize), places: &Places) -> Re
             (Op::Slice { offset }, Some(input)) => {
                 Value { offset: input.offset + offset, width: node.width, ..input }
             }
+            (Op::Input, _) => input_value(inputs, size.0, node.width)?,
             (op, input) => {
                 let rows = match (op, &input) {
                     (Op::OutputRows, _) => size.1,

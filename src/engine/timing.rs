@@ -104,8 +104,14 @@ impl Trials {
             return Ok(timing);
         }
         let gpu = self.gpu().clone();
-        let token = |i: usize| Token { id: 0, sequence: 0, position: (context - tokens + i) as u32 };
-        let batch = Batch { tokens: (0..tokens).map(token).collect(), outputs: vec![tokens as u32 - 1] };
+        // A bidirectional model has no earlier tokens to continue.
+        let first = if self.graph.is_bidirectional() { 0 } else { context - tokens };
+        let token = |i: usize| Token::new(0, 0, (first + i) as u32);
+        let batch = Batch {
+            tokens: (0..tokens).map(token).collect(),
+            outputs: vec![tokens as u32 - 1],
+            inputs: vec![0.0; tokens * self.graph.input_width().unwrap_or(0)],
+        };
         let (root, last_use) = lifetimes(&self.graph, &self.steps)?;
         let places = Places { steps: &self.steps, root: &root, last_use: &last_use, keeps: true };
         let caches = caches(&gpu, &self.graph, 1, context)?;

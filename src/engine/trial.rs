@@ -381,6 +381,7 @@ impl Trials {
     ) -> Result<(Option<Arc<Recording>>, Arc<Recording>)> {
         let (caches, tokens) = (state.caches.clone(), state.tokens.clone());
         let (output_tokens, outputs) = (state.output_tokens.clone(), state.outputs.clone());
+        let inputs = state.inputs.clone();
         let context = Context {
             gpu: self.resident.gpu(),
             graph: &self.graph,
@@ -395,6 +396,7 @@ impl Trials {
             output_tokens: &output_tokens,
             selected: &self.selected,
             outputs: &outputs,
+            inputs: inputs.as_ref(),
             context: self.options.context,
             fused: self.options.fused,
             keep: false,
@@ -414,7 +416,7 @@ impl Trials {
 pub(super) fn weight_of(graph: &Graph, step: &Step) -> Option<WeightId> {
     match graph.nodes[step.node].op {
         Op::Linear { weight, .. } => Some(weight),
-        Op::Embed { table } | Op::EmbedPosition { table } => Some(table),
+        Op::Embed { table } | Op::EmbedPosition { table } | Op::EmbedSegment { table } => Some(table),
         _ => None,
     }
 }

@@ -238,7 +238,9 @@ pub fn activation_bytes(graph: &Graph, tokens: usize, outputs: usize) -> u64 {
         }
     }
     let mut ends: Vec<Vec<usize>> = vec![Vec::new(); count];
-    for id in (0..count).filter(|&id| root[id] == id && id + 1 != count) {
+    // The rows a batch brings are nobody else's to overwrite.
+    let ends_early = |id: &usize| root[*id] == *id && id + 1 != count && graph.nodes[*id].op != Op::Input;
+    for id in (0..count).filter(ends_early) {
         ends[last_use[id]].push(id);
     }
     let mut free: HashMap<(usize, usize), usize> = HashMap::new();
@@ -324,7 +326,7 @@ mod tests {
 
     #[test]
     fn activation_buffers_are_reused() {
-        let mut graph = Graph { vocabulary: 40, context: 8, ..Graph::default() };
+        let mut graph = Graph { context: 8, ..Graph::default() };
         let x = graph.push("x", Op::Embed { table: 0 }, &[], 32);
         let a = graph.push("a", Op::Activate(crate::graph::Function::Relu), &[x], 32);
         let b = graph.push("b", Op::Activate(crate::graph::Function::Relu), &[a], 32);

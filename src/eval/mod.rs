@@ -140,7 +140,7 @@ pub fn batches(group: &[Window], limit: usize) -> Vec<(Batch, Vec<u32>)> {
                 result.push(std::mem::take(&mut current));
             }
             current.0.outputs.push(current.1.len() as u32);
-            current.0.tokens.push(Token { id, sequence: sequence as u32, position: position as u32 });
+            current.0.tokens.push(Token::new(id, sequence as u32, position as u32));
             current.1.push(target);
         }
         if total > limit {

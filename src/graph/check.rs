@@ -1,6 +1,6 @@
 //! Checks of a graph and of batches, so that the ops can rely on their shapes.
 
-use super::{Batch, Graph, Node, Op, Role, WeightId};
+use super::{Batch, Graph, Mask, Node, Op, Role, WeightId};
 use crate::error::{Result, invalid};
 
 impl Graph {
@@ -35,25 +35,37 @@ impl Graph {
             };
             invalid!("node {}: input {bad} is not before node {index}", node.name);
         }
-        match graph.nodes.last() {
-            Some(node) if node.width == graph.vocabulary => Ok(selected),
-            Some(node) => {
-                invalid!(
-                    "the last node, {}, has width {}, want {} (vocabulary)",
-                    node.name,
-                    node.width,
-                    graph.vocabulary
-                )
-            }
-            None => invalid!("the graph has no nodes"),
+        if graph.nodes.is_empty() {
+            invalid!("the graph has no nodes");
+        }
+        check_caches(graph)?;
+        if let Some(second) = graph.nodes.iter().filter(|node| node.op == Op::Input).nth(1) {
+            invalid!("node {}: a batch has the rows of one input, this is a second one", second.name);
+        }
+        Ok(selected)
+    }
+}
+
+/// Layers share a KV cache only if nothing in it outlives a batch, and then only with heads of one size.
+fn check_caches(graph: &Graph) -> Result<()> {
+    let mut users: Vec<Option<(Mask, usize)>> = vec![None; graph.kv_widths.len()];
+    for node in &graph.nodes {
+        let Op::Attention { layer, mask, head_dim, .. } = node.op else { continue };
+        match users[layer].replace((mask, head_dim)) {
+            None => {}
+            Some(other) if mask == Mask::Full && other == (mask, head_dim) => {}
+            Some(_) => invalid!("node {}: KV cache {layer} belongs to another layer", node.name),
         }
     }
+    Ok(())
 }
 
 fn op_name(op: &Op) -> &'static str {
     match op {
         Op::Embed { .. } => "embed",
         Op::EmbedPosition { .. } => "embed_position",
+        Op::EmbedSegment { .. } => "embed_segment",
+        Op::Input => "input",
         Op::RmsNorm { .. } => "rms_norm",
         Op::LayerNorm { .. } => "layer_norm",
         Op::Linear { .. } => "linear",
@@ -69,7 +81,7 @@ fn op_name(op: &Op) -> &'static str {
 
 fn check_node(graph: &Graph, node: &Node) -> Result<()> {
     let inputs = match node.op {
-        Op::Embed { .. } | Op::EmbedPosition { .. } => 0,
+        Op::Embed { .. } | Op::EmbedPosition { .. } | Op::EmbedSegment { .. } | Op::Input => 0,
         Op::Attention { .. } => 3,
         Op::Add | Op::Mul => 2,
         _ => 1,
@@ -89,9 +101,10 @@ fn check_node(graph: &Graph, node: &Node) -> Result<()> {
     // A product that saturates equals no width.
     let product = |a: usize, b: usize| a.saturating_mul(b);
     match &node.op {
-        Op::Embed { table } => {
+        Op::Embed { table } | Op::EmbedSegment { table } => {
             equal("columns of the table", matrix(graph, node, *table)?.1, node.width)?;
         }
+        Op::Input => {}
         Op::EmbedPosition { table } => {
             let (rows, cols) = matrix(graph, node, *table)?;
             equal("columns of the table", cols, node.width)?;
@@ -104,7 +117,14 @@ fn check_node(graph: &Graph, node: &Node) -> Result<()> {
             }
         }
         Op::RmsNorm { weight, .. } => {
-            equal("length of weight", vector(graph, node, *weight)?, node.width)?;
+            let length = vector(graph, node, *weight)?;
+            if !node.width.is_multiple_of(length) {
+                invalid!(
+                    "node {}: the width {} is no multiple of the {length} weights",
+                    node.name,
+                    node.width
+                );
+            }
             equal("input width", width(0), node.width)?;
         }
         Op::LayerNorm { weight, bias, .. } => {
@@ -135,7 +155,10 @@ fn check_node(graph: &Graph, node: &Node) -> Result<()> {
             equal("twice the number of frequencies", product(2, inverse_frequency.len()), *head_dim)?;
             equal("input width", width(0), node.width)?;
         }
-        Op::Attention { layer, heads, kv_heads, head_dim, .. } => {
+        Op::Attention { layer, heads, kv_heads, head_dim, mask, .. } => {
+            if *mask == Mask::Window(0) {
+                invalid!("node {}: a window of 0 positions sees nothing", node.name);
+            }
             let kv_width = product(*kv_heads, *head_dim);
             if *kv_heads == 0 || heads % kv_heads != 0 {
                 invalid!("node {}: {heads} heads is not a multiple of {kv_heads} KV heads", node.name);
@@ -185,11 +208,11 @@ impl Batch {
         if batch.tokens.is_empty() || batch.outputs.is_empty() {
             invalid!("an empty batch; give at least one token and one output row");
         }
-        let entries = graph.nodes.iter().filter_map(|node| match node.op {
-            Op::Embed { table } => Some(graph.weights[table].rows),
-            _ => None,
-        });
-        let entries = entries.min().unwrap_or(usize::MAX);
+        check_inputs(graph, batch)?;
+        let has_ids = graph.nodes.iter().any(|node| matches!(node.op, Op::Embed { .. }));
+        let entries = if has_ids { graph.token_count() } else { usize::MAX };
+        let segments = graph.segment_count();
+        let bidirectional = graph.is_bidirectional();
         let spans = batch.spans();
         let mut seen = vec![false; lengths.len()];
         for (index, token) in batch.tokens.iter().enumerate() {
@@ -199,6 +222,12 @@ impl Batch {
                     "token {index} of the batch has id {}; the vocabulary ends at {}",
                     token.id,
                     entries - 1
+                );
+            }
+            if let Some(segments) = segments.filter(|&segments| token.segment as usize >= segments) {
+                invalid!(
+                    "token {index} of the batch is of segment {}; the model has {segments}, from 0",
+                    token.segment
                 );
             }
             if position >= context {
@@ -216,6 +245,12 @@ impl Batch {
             let first = spans[index].0 as usize == index;
             if first && std::mem::replace(&mut seen[sequence], true) {
                 invalid!("token {index} of the batch: the tokens of sequence {sequence} must stand together");
+            }
+            if first && bidirectional && position > 0 {
+                invalid!(
+                    "token {index} of the batch has position {position} at the begin of sequence {sequence}; in this \
+                     model every token sees the whole sequence: feed it in one batch, from position 0"
+                );
             }
             if first && position > cached {
                 invalid!(
@@ -243,4 +278,17 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// Rows of numbers: as many as tokens, and none where no node reads them.
+fn check_inputs(graph: &Graph, batch: &Batch) -> Result<()> {
+    let (rows, width) = (batch.tokens.len(), graph.input_width().unwrap_or(0));
+    if batch.inputs.len() != rows.saturating_mul(width) {
+        invalid!("the batch has {} input values; want {rows} rows (tokens) of {width}", batch.inputs.len());
+    }
+    if let Some(at) = batch.inputs.iter().position(|value| !value.is_finite()) {
+        let (row, column) = (at / width, at % width);
+        invalid!("input row {row}, column {column} is {}; want finite numbers", batch.inputs[at]);
+    }
+    Ok(())
 }

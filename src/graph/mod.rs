@@ -1,14 +1,15 @@
 //! The model graph: a model family is written once, as nodes; executors run it.
 //!
 //! Every value is a matrix `[T, width]`: one row per token of the batch, sequences one after another.
-//! Nodes are stored in execution order; the last node holds the logits.
+//! Nodes are stored in execution order; the last node holds the result: logits over a vocabulary or over classes, or
+//! hidden states.
 
 mod assignment;
 mod check;
 
 pub use assignment::{Assignment, matches_pattern};
 
-use crate::error::Result;
+use crate::error::{Result, invalid};
 use crate::format::{Format, Packed};
 
 /// Index of a node in [`Graph::nodes`].
@@ -62,6 +63,38 @@ pub enum Function {
     Gelu,
     /// The tanh approximation of GELU (`gelu_new`, `gelu_pytorch_tanh`).
     GeluTanh,
+    /// Hyperbolic tangent.
+    Tanh,
+}
+
+impl Function {
+    /// All functions.
+    pub const ALL: [Function; 5] =
+        [Function::Relu, Function::Silu, Function::Gelu, Function::GeluTanh, Function::Tanh];
+}
+
+/// Which positions of its own sequence a token attends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mask {
+    /// Position p sees `0 ..= p`.
+    Causal,
+    /// Position p sees the last w positions up to its own, `max(0, p - w + 1) ..= p`: the `sliding_window` of
+    /// Mistral (Jiang et al. 2023) as Hugging Face counts it. Not 0.
+    Window(usize),
+    /// Every token sees the whole sequence, which stands in one batch as a whole and begins at position 0 (encoders).
+    /// Sequences are ragged, so this is what a padding mask gives elsewhere.
+    Full,
+}
+
+impl Mask {
+    /// The positions that the token at `position` sees in a sequence of `length` tokens.
+    pub fn seen(self, position: usize, length: usize) -> std::ops::Range<usize> {
+        match self {
+            Mask::Causal => 0..position + 1,
+            Mask::Window(window) => (position + 1).saturating_sub(window)..position + 1,
+            Mask::Full => 0..length,
+        }
+    }
 }
 
 /// What a node computes; shapes in terms of T tokens.
@@ -77,9 +110,17 @@ pub enum Op {
         /// Table `[context, cols]`.
         table: WeightId,
     },
-    /// `x * weight / sqrt(mean(x^2) + eps)` (Zhang & Sennrich 2019).
+    /// Row `token.segment` of the table (BERT's token types): `[T, cols]`.
+    EmbedSegment {
+        /// Table `[segments, cols]`.
+        table: WeightId,
+    },
+    /// [`Batch::inputs`] as they are: `[T, width]`. At most one in a graph.
+    Input,
+    /// `x * weight / sqrt(mean(x^2) + eps)` (Zhang & Sennrich 2019). A weight that is shorter than a row divides it:
+    /// every run of as many columns is normalized by itself (a norm per head).
     RmsNorm {
-        /// Vector `[width]`.
+        /// Vector `[n]`; the width is a multiple of n.
         weight: WeightId,
         /// Added to the mean square.
         eps: f32,
@@ -115,11 +156,11 @@ pub enum Op {
         /// `head_dim / 2` values.
         inverse_frequency: Vec<f32>,
     },
-    /// Causal attention over the KV cache of `layer`; inputs q `[T, heads * head_dim]`, k and v
+    /// Attention over the KV cache of `layer`; inputs q `[T, heads * head_dim]`, k and v
     /// `[T, kv_heads * head_dim]`. Writes k and v of this batch to the cache first; query head h uses
     /// KV head `h / (heads / kv_heads)`; scores are `scale * q.k`.
     Attention {
-        /// Index of the KV cache.
+        /// Index of the KV cache. Nothing outlives a batch under [`Mask::Full`], so such layers may share one.
         layer: usize,
         /// Query heads.
         heads: usize,
@@ -129,6 +170,8 @@ pub enum Op {
         head_dim: usize,
         /// Factor on the scores, usually `1/sqrt(head_dim)`.
         scale: f32,
+        /// Which positions a token sees.
+        mask: Mask,
     },
     /// Elementwise function.
     Activate(Function),
@@ -156,7 +199,7 @@ pub struct Node {
 /// A model as a list of operations.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
-    /// Operations in execution order; the last one holds the logits.
+    /// Operations in execution order; the last one holds the result.
     pub nodes: Vec<Node>,
     /// All weights, each once (a tied head refers to the embedding's entry).
     pub weights: Vec<Weight>,
@@ -164,11 +207,41 @@ pub struct Graph {
     pub kv_widths: Vec<usize>,
     /// Longest sequence, in tokens.
     pub context: usize,
-    /// Columns of the logits.
-    pub vocabulary: usize,
 }
 
 impl Graph {
+    /// Columns of the result: the vocabulary of a language model, the classes of a classifier, the width of hidden
+    /// states; 0 without nodes.
+    pub fn output_width(&self) -> usize {
+        self.nodes.last().map_or(0, |node| node.width)
+    }
+
+    /// How many token ids the model can be fed, `0 .. token_count`: entries of its token embedding, 0 without one.
+    pub fn token_count(&self) -> usize {
+        self.entries(|op| if let Op::Embed { table } = op { Some(*table) } else { None }).unwrap_or(0)
+    }
+
+    /// How many segments a token may be of; `None` where the model has no segments.
+    pub fn segment_count(&self) -> Option<usize> {
+        self.entries(|op| if let Op::EmbedSegment { table } = op { Some(*table) } else { None })
+    }
+
+    /// Columns of [`Op::Input`]; `None` where the model reads tokens alone.
+    pub fn input_width(&self) -> Option<usize> {
+        self.nodes.iter().find(|node| node.op == Op::Input).map(|node| node.width)
+    }
+
+    /// Whether tokens see what follows them, so that a sequence cannot be continued.
+    pub fn is_bidirectional(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.op, Op::Attention { mask: Mask::Full, .. }))
+    }
+
+    /// Rows of the smallest table that `of` picks.
+    fn entries(&self, of: impl Fn(&Op) -> Option<WeightId>) -> Option<usize> {
+        let tables = self.nodes.iter().filter_map(|node| of(&node.op));
+        tables.filter_map(|table| self.weights.get(table)).map(|weight| weight.rows).min()
+    }
+
     /// Appends a node and returns its id.
     pub fn push(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId], width: usize) -> NodeId {
         self.nodes.push(Node { name: name.into(), op, inputs: inputs.to_vec(), width });
@@ -190,7 +263,7 @@ impl Graph {
 }
 
 /// One row of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Token {
     /// Vocabulary index.
     pub id: u32,
@@ -199,18 +272,47 @@ pub struct Token {
     /// Position within the sequence, 0-based; earlier positions must already be in the cache or
     /// stand before it in this batch.
     pub position: u32,
+    /// Segment of the text, BERT's token type; 0 where there is only one.
+    pub segment: u32,
+}
+
+impl Token {
+    /// A token of segment 0.
+    pub const fn new(id: u32, sequence: u32, position: u32) -> Self {
+        Self { id, sequence, position, segment: 0 }
+    }
 }
 
 /// What one step of a model runs on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// T tokens.
     pub tokens: Vec<Token>,
-    /// Rows whose logits are wanted, ascending indices into `tokens`.
+    /// Rows whose results are wanted, ascending indices into `tokens`.
     pub outputs: Vec<u32>,
+    /// `[T, width]` for a graph with an [`Op::Input`] of that width, else empty.
+    pub inputs: Vec<f32>,
 }
 
 impl Batch {
+    /// A batch of tokens alone.
+    pub fn new(tokens: Vec<Token>, outputs: Vec<u32>) -> Self {
+        Self { tokens, outputs, inputs: Vec::new() }
+    }
+
+    /// Rows of numbers for a graph that reads no tokens: one sequence, every row an output.
+    ///
+    /// # Errors
+    /// When `inputs` is not a multiple of `width`.
+    pub fn of_inputs(inputs: Vec<f32>, width: usize) -> Result<Self> {
+        if width == 0 || !inputs.len().is_multiple_of(width) {
+            invalid!("{} input values do not make rows of {width}", inputs.len());
+        }
+        let rows = (inputs.len() / width) as u32;
+        let tokens = (0..rows).map(|row| Token::new(0, 0, row)).collect();
+        Ok(Self { tokens, outputs: (0..rows).collect(), inputs })
+    }
+
     /// For each token the half-open range of rows `[begin, end)` that its sequence occupies.
     pub fn spans(&self) -> Vec<(u32, u32)> {
         let mut spans = vec![(0, 0); self.tokens.len()];

@@ -75,8 +75,10 @@ impl Config {
             Some("silu" | "swish") => Ok(Function::Silu),
             Some("gelu") => Ok(Function::Gelu),
             Some("gelu_new" | "gelu_pytorch_tanh") => Ok(Function::GeluTanh),
+            Some("tanh") => Ok(Function::Tanh),
             _ => invalid!(
-                "{}: activation `{key}` is {value}; supported are relu, silu, swish, gelu, gelu_new, gelu_pytorch_tanh",
+                "{}: activation `{key}` is {value}; supported are relu, silu, swish, gelu, gelu_new, gelu_pytorch_tanh, \
+                 tanh",
                 self.label
             ),
         }

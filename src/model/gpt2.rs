@@ -4,7 +4,7 @@ use super::builder::Builder;
 use super::config::Config;
 use super::reader::Reader;
 use crate::error::{Result, invalid};
-use crate::graph::{Function, Graph, NodeId, Op, Role};
+use crate::graph::{Function, Graph, Mask, NodeId, Op, Role};
 use serde_json::{Value, json};
 
 struct Sizes {
@@ -44,7 +44,6 @@ pub(crate) fn graph(config: &Config, reader: &Reader) -> Result<Graph> {
     };
     b.linear("lm_head".into(), x, head, None);
     b.graph.context = context;
-    b.graph.vocabulary = vocabulary;
     Ok(b.graph)
 }
 
@@ -98,7 +97,8 @@ fn block(b: &mut Builder<'_>, sizes: &Sizes, layer: usize, x: NodeId) -> Result<
     let q = part(b, "attn.q", 0);
     let k = part(b, "attn.k", 1);
     let v = part(b, "attn.v", 2);
-    let attention = Op::Attention { layer, heads, kv_heads: heads, head_dim: hidden / heads, scale };
+    let attention =
+        Op::Attention { layer, heads, kv_heads: heads, head_dim: hidden / heads, scale, mask: Mask::Causal };
     let attended = b.same_width(name("attn.attention"), attention, &[q, k, v]);
     b.graph.kv_widths.push(hidden);
     let o = conv1d(b, "attn.c_proj", attended, hidden, hidden)?;

@@ -4,7 +4,7 @@ use super::builder::Builder;
 use super::config::{Config, positive};
 use super::reader::Reader;
 use crate::error::{Result, invalid};
-use crate::graph::{Function, Graph, NodeId, Op, Role, WeightId};
+use crate::graph::{Function, Graph, Mask, NodeId, Op, Role, WeightId};
 use serde_json::{Value, json};
 
 struct Sizes {
@@ -43,7 +43,6 @@ pub(crate) fn graph(config: &Config, reader: &Reader) -> Result<Graph> {
     x = b.same_width("norm".into(), Op::RmsNorm { weight: norm, eps: sizes.eps }, &[x]);
     b.linear("lm_head".into(), x, head, None);
     b.graph.context = context;
-    b.graph.vocabulary = vocabulary;
     Ok(b.graph)
 }
 
@@ -138,7 +137,7 @@ fn block(b: &mut Builder<'_>, sizes: &Sizes, layer: usize, x: NodeId) -> Result<
     let q = b.same_width(name("self_attn.q_rope"), rope(heads), &[q]);
     let k = b.same_width(name("self_attn.k_rope"), rope(kv_heads), &[k]);
     let scale = (1.0 / (head_dim as f64).sqrt()) as f32;
-    let attention = Op::Attention { layer, heads, kv_heads, head_dim, scale };
+    let attention = Op::Attention { layer, heads, kv_heads, head_dim, scale, mask: Mask::Causal };
     let attended = b.same_width(name("self_attn.attention"), attention, &[q, k, v]);
     b.graph.kv_widths.push(kv_width);
     let o = project(b, "o_proj", attended, hidden, q_width)?;

@@ -149,7 +149,7 @@ impl Model {
             eos = if ids.is_empty() { eos } else { ids };
         }
         // An id outside the vocabulary can be neither fed nor generated.
-        let in_vocabulary = |id: &u32| (*id as usize) < graph.vocabulary;
+        let in_vocabulary = |id: &u32| (*id as usize) < graph.token_count();
         eos.retain(in_vocabulary);
         let bos = config.token_ids("bos_token_id")?.first().copied().filter(in_vocabulary);
         Ok(Self { name, graph, reader, tokenizer, texts, eos, bos })
@@ -208,12 +208,12 @@ impl Model {
             invalid!("model `{}` has no tokenizer.json, so it cannot read text", self.name);
         };
         let ids = tokenizer.encode_prompt(prompt)?;
-        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.graph.vocabulary) {
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.graph.token_count()) {
             invalid!(
                 "model `{}`: the tokenizer gives token id {id}, the model knows {} ids; tokenizer.json belongs to \
                  another model",
                 self.name,
-                self.graph.vocabulary
+                self.graph.token_count()
             );
         }
         Ok(ids)

@@ -82,7 +82,7 @@ impl<'a> Executor<'a> {
         })
     }
 
-    /// Runs one step: logits `[outputs, vocabulary]`. The keys and values of the batch stay in the caches.
+    /// Runs one step: the last node, `[outputs, width]`. The keys and values of the batch stay in the caches.
     ///
     /// # Errors
     /// When a token id, position or sequence is out of range, the tokens of a sequence are not contiguous,
@@ -140,6 +140,8 @@ impl<'a> Executor<'a> {
             Op::EmbedPosition { table } => {
                 self.rows(*table, batch.tokens.iter().map(|t| t.position as usize))
             }
+            Op::EmbedSegment { table } => self.rows(*table, batch.tokens.iter().map(|t| t.segment as usize)),
+            Op::Input => batch.inputs.clone(),
             Op::RmsNorm { weight, eps } => rms_norm(inputs[0], self.vector(*weight), *eps),
             Op::LayerNorm { weight, bias, eps } => {
                 layer_norm(inputs[0], self.vector(*weight), self.vector(*bias), *eps)
@@ -154,9 +156,9 @@ impl<'a> Executor<'a> {
                 let positions: Vec<u32> = batch.tokens.iter().map(|t| t.position).collect();
                 rope(inputs[0], &positions, *heads, inverse_frequency)
             }
-            Op::Attention { layer, heads, kv_heads, head_dim, scale } => {
-                let shape = Heads { heads: *heads, kv_heads: *kv_heads, head_dim: *head_dim, scale: *scale };
-                self.attention(*layer, shape, inputs, batch, spans)
+            &Op::Attention { layer, heads, kv_heads, head_dim, scale, mask } => {
+                let shape = Heads { heads, kv_heads, head_dim, scale, mask };
+                self.attention(layer, shape, inputs, batch, spans)
             }
             Op::Activate(function) => activate(*function, inputs[0]),
             Op::Add => add(inputs[0], inputs[1]),
@@ -240,7 +242,7 @@ fn load(graph: &Graph, weights: &dyn Weights, assignment: &Assignment, id: Weigh
         return Ok(Loaded::Vector(values));
     }
     let embeds = |node: &Node| match node.op {
-        Op::Embed { table } | Op::EmbedPosition { table } => table == id,
+        Op::Embed { table } | Op::EmbedPosition { table } | Op::EmbedSegment { table } => table == id,
         _ => false,
     };
     if spec.activation.is_some() && graph.nodes.iter().any(embeds) {

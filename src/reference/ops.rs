@@ -14,7 +14,8 @@ pub fn embed(table: &[f32], cols: usize, ids: impl IntoIterator<Item = usize>) -
     y
 }
 
-/// `x * weight / sqrt(mean(x^2) + eps)` of every row of `x` `[T, weight]` (Zhang & Sennrich 2019, eq. 4).
+/// `x * weight / sqrt(mean(x^2) + eps)` of every row of `x` `[T, weight]` (Zhang & Sennrich 2019, eq. 4), or of every
+/// head of `[T, heads * weight]`.
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let width = weight.len();
     let mut y = Vec::with_capacity(x.len());
@@ -116,6 +117,7 @@ fn activate_f64(function: Function, x: f64) -> f64 {
             // 1 + tanh(a) = 2 / (1 + exp(-2a)), without cancellation.
             x / (1.0 + (-2.0 * inner).exp())
         }
+        Function::Tanh => x.tanh(),
     }
 }
 

@@ -95,7 +95,7 @@ pub fn generate(
     let mut batch = Batch::default();
     for (sequence, prompt) in prompts.iter().enumerate() {
         for (position, &id) in prompt.iter().enumerate() {
-            batch.tokens.push(Token { id, sequence: sequence as u32, position: position as u32 });
+            batch.tokens.push(Token::new(id, sequence as u32, position as u32));
         }
         batch.outputs.push(batch.tokens.len() as u32 - 1);
     }
@@ -140,7 +140,7 @@ pub fn generate(
                 continue;
             }
             batch.outputs.push(batch.tokens.len() as u32);
-            batch.tokens.push(Token { id, sequence: sequence as u32, position: position as u32 });
+            batch.tokens.push(Token::new(id, sequence as u32, position as u32));
             still.push(sequence);
         }
         active = still;

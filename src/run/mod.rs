@@ -59,7 +59,7 @@ impl<'a> Runner<'a> {
         sequences: usize,
     ) -> Result<Self> {
         let executor = Box::new(Executor::new(graph, weights, assignment, sequences)?);
-        Ok(Self::Reference { executor, logits: Vec::new(), vocabulary: graph.vocabulary })
+        Ok(Self::Reference { executor, logits: Vec::new(), vocabulary: graph.output_width() })
     }
 
     /// Gets ready for batches of `tokens` rows and `outputs` logits, see [`Session::prepare`].

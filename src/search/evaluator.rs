@@ -136,7 +136,7 @@ impl<'a> DeviceEvaluator<'a> {
     ) -> Result<Self> {
         let gpu = resident.gpu();
         let longest = windows.iter().map(|window| window.inputs.len()).max().unwrap_or(1);
-        let mut batching = Batching::new(longest, model.graph().vocabulary, gpu.max_binding());
+        let mut batching = Batching::new(longest, model.graph().output_width(), gpu.max_binding());
         batching.sequences = batching.sequences.min(windows.len().max(1));
         let group = |group: &[Window]| {
             let predictions = batches(group, batching.tokens).into_iter();
@@ -312,7 +312,7 @@ impl<'a> ReferenceEvaluator<'a> {
     /// When the weights cannot be read.
     pub fn new(model: &'a Model, packer: &'a Packer<'a>, costs: Costs, windows: &[Window]) -> Result<Self> {
         let longest = windows.iter().map(|window| window.inputs.len()).max().unwrap_or(1);
-        let mut batching = Batching::new(longest, model.graph().vocabulary, 64 << 20);
+        let mut batching = Batching::new(longest, model.graph().output_width(), 64 << 20);
         batching.sequences = batching.sequences.min(windows.len().max(1));
         let f32 = baseline(model);
         let mut runner = Runner::reference(model.graph(), packer, &f32, batching.sequences)?;

@@ -216,11 +216,12 @@ impl Kernel {
         const F: Contract = Contract::Float;
         const I: Contract = Contract::Integer;
         const ELEMENTWISE: &[&str] = &["m", "cols", "x_stride", "y_stride"];
+        const HEADS: &[&str] = &["m", "heads", "cols", "x_stride", "y_stride", "eps"];
         const TWO: &[&str] = &["m", "cols", "x_stride", "z_stride", "y_stride"];
         const PRODUCT: &[&str] = matrix_params!("m", "x_stride", "y_stride", "y_offset");
         const CACHE: &[&str] = &[
-            "m", "heads", "kv_heads", "head_dim", "context", "span", "scale", "x_stride", "x_offset",
-            "y_stride",
+            "m", "heads", "kv_heads", "head_dim", "context", "span", "window", "scale", "x_stride",
+            "x_offset", "y_stride",
         ];
         match self {
             Kernel::Dequantize => {
@@ -337,13 +338,12 @@ impl Kernel {
                     read("weight", "array<vec4<f32>>"),
                     write("y", "array<vec4<f32>>")
                 ],
-                &["m", "cols", "x_stride", "y_stride", "eps"],
+                HEADS,
                 direct: true
             ),
-            Kernel::RmsNorm => row!(
-                "rms_norm", [X, read("weight", "array<f32>"), Y], &["m", "cols", "x_stride", "y_stride", "eps"],
-                reduces: true
-            ),
+            Kernel::RmsNorm => {
+                row!("rms_norm", [X, read("weight", "array<f32>"), Y], HEADS, reduces: true)
+            }
             Kernel::LayerNorm => row!(
                 "layer_norm", [X, read("weight", "array<f32>"), read("bias", "array<f32>"), Y],
                 &["m", "cols", "x_stride", "y_stride", "eps"],
@@ -362,19 +362,21 @@ impl Kernel {
             Kernel::AttentionScores => row!(
                 "attention_scores",
                 [X, TOKENS, read("k_cache", "array<f32>"), write("scores", "array<f32>")],
-                CACHE
+                CACHE,
+                libraries: &[lib!("mask")]
             ),
             Kernel::Softmax => row!("softmax", [X, Y], ELEMENTWISE, reduces: true),
             Kernel::AttentionValues => row!(
                 "attention_values",
                 [read("scores", "array<f32>"), TOKENS, read("v_cache", "array<f32>"), Y],
-                CACHE
+                CACHE,
+                libraries: &[lib!("mask")]
             ),
             Kernel::Attention => row!(
                 "attention",
                 [X, TOKENS, read("k_cache", "array<vec4<f32>>"), read("v_cache", "array<vec4<f32>>"), Y],
                 CACHE,
-                reduces: true
+                reduces: true, libraries: &[lib!("mask")]
             ),
             Kernel::AttentionDirect => row!(
                 "attention_direct",
@@ -386,7 +388,7 @@ impl Kernel {
                     write("y", "array<vec4<f32>>")
                 ],
                 CACHE,
-                direct: true, libraries: &[lib!("spread")]
+                direct: true, libraries: &[lib!("spread"), lib!("mask")]
             ),
             Kernel::Activate => row!("activate", [X, Y], ELEMENTWISE, function: true),
             Kernel::Add => row!("add", [X, read("z", "array<f32>"), Y], TWO),

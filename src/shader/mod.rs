@@ -91,6 +91,7 @@ pub fn function_code(function: Function) -> u32 {
         Function::Silu => 1,
         Function::Gelu => 2,
         Function::GeluTanh => 3,
+        Function::Tanh => 4,
     }
 }
 
@@ -164,7 +165,7 @@ pub fn link(variant: &Variant) -> String {
 
 /// Every variant the crate can ask for, with and without subgroups: what a test links, validates and translates.
 pub fn all_variants() -> Vec<Variant> {
-    let functions = [Function::Relu, Function::Silu, Function::Gelu, Function::GeluTanh];
+    let functions = Function::ALL;
     let mut epilogues = vec![Epilogue::Store, Epilogue::Bias];
     for bias in [false, true] {
         epilogues.push(Epilogue::Residual { bias });
@@ -223,7 +224,7 @@ pub fn all_variants() -> Vec<Variant> {
                     }
                     let variant = Variant { format: Some(format), ..base.clone() };
                     match kernel {
-                        Kernel::Embed => all.extend([0, 1].map(|s| variant.clone().constant("SOURCE", s))),
+                        Kernel::Embed => all.extend([0, 1, 2].map(|s| variant.clone().constant("SOURCE", s))),
                         Kernel::Dequantize => all.push(variant),
                         _ => products(kernel, &variant, &epilogues, &mut all),
                     }

@@ -11,15 +11,13 @@ use super::{gpu, runner, spec, uniform};
 
 /// Prefill of two sequences, then a token of each; logits of several rows.
 fn batches(vocabulary: u32) -> [Batch; 2] {
-    let token = |sequence: u32, position: u32| Token {
-        id: (position * 37 + sequence * 11 + 5) % vocabulary,
-        sequence,
-        position,
+    let token = |sequence: u32, position: u32| {
+        Token::new((position * 37 + sequence * 11 + 5) % vocabulary, sequence, position)
     };
     let part = |sequence: u32, first: u32, n: u32| (first..first + n).map(move |p| token(sequence, p));
     [
-        Batch { tokens: part(0, 0, 7).chain(part(1, 0, 3)).collect(), outputs: vec![2, 6, 9] },
-        Batch { tokens: part(0, 7, 1).chain(part(1, 3, 1)).collect(), outputs: vec![0, 1] },
+        Batch::new(part(0, 0, 7).chain(part(1, 0, 3)).collect(), vec![2, 6, 9]),
+        Batch::new(part(0, 7, 1).chain(part(1, 3, 1)).collect(), vec![0, 1]),
     ]
 }
 
@@ -34,7 +32,7 @@ fn assert_agrees(model: &Model, text: &str, tolerance: f64) {
         let mut resident = Resident::new(gpu(), None);
         let mut device = runner(&mut resident, model, &assignment, 2, fused);
         let mut cpu = Runner::reference(model.graph(), model, &assignment, 2).expect("CPU");
-        for batch in batches(model.graph().vocabulary as u32) {
+        for batch in batches(model.graph().token_count() as u32) {
             device.step(&batch).expect("a step");
             cpu.step(&batch).expect("a step");
             let (got, want) = (device.logits().expect("logits"), cpu.logits().expect("logits"));

@@ -13,8 +13,8 @@ use anybit::shader::DeviceClass;
 use super::{first_difference, gpu, open, runner, uniform, values};
 
 fn batch() -> Batch {
-    let token = |i: u32| Token { id: 7 * i + 1, sequence: 0, position: i };
-    Batch { tokens: (0..11).map(token).collect(), outputs: vec![4, 10] }
+    let token = |i: u32| Token::new(7 * i + 1, 0, i);
+    Batch::new((0..11).map(token).collect(), vec![4, 10])
 }
 
 fn logits(gpu: &Arc<Gpu>, model: &Model, format: &str, fused: bool) -> Vec<f32> {
@@ -108,8 +108,7 @@ fn impossible_requests_are_typed_errors() {
     // A KV cache larger than a binding.
     assert!(matches!(open(&mut resident, 1 << 30, 128), Err(Error::Unavailable(_))));
     let mut session = open(&mut resident, 1, 8).expect("a session");
-    let token =
-        |id, sequence, position| Batch { tokens: vec![Token { id, sequence, position }], outputs: vec![0] };
+    let token = |id, sequence, position| Batch::new(vec![Token::new(id, sequence, position)], vec![0]);
     for (batch, what) in [
         (Batch::default(), "empty"),
         (token(1024, 0, 0), "vocabulary"),

@@ -21,8 +21,8 @@ fn ids(value: &Value) -> Vec<u32> {
 }
 
 fn prompt_batch(ids: &[u32]) -> Batch {
-    let token = |(i, &id): (usize, &u32)| Token { id, sequence: 0, position: i as u32 };
-    Batch { tokens: ids.iter().enumerate().map(token).collect(), outputs: vec![ids.len() as u32 - 1] }
+    let token = |(i, &id): (usize, &u32)| Token::new(id, 0, i as u32);
+    Batch::new(ids.iter().enumerate().map(token).collect(), vec![ids.len() as u32 - 1])
 }
 
 fn check_golden(model: &Model, path: &str) {
@@ -169,10 +169,10 @@ fn a_quantized_head_scales_over_the_output_rows_of_its_own_sequence() {
             *spec = super::spec("int8(scale=row)@int8");
         }
     }
-    let token = |id, sequence, position| Token { id, sequence, position };
+    let token = |id, sequence, position| Token::new(id, sequence, position);
     let tokens =
         vec![token(0, 0, 0), token(2, 0, 1), token(1, 0, 2), token(1, 1, 0), token(1, 1, 1), token(2, 2, 0)];
-    let batch = Batch { tokens, outputs: vec![1, 2, 4, 5] };
+    let batch = Batch::new(tokens, vec![1, 2, 4, 5]);
     let mut resident = Resident::new(gpu(), None);
     let mut device = runner(&mut resident, &model, &assignment, 3, true);
     let mut cpu = Runner::reference(model.graph(), &model, &assignment, 3).expect("CPU");

@@ -3,7 +3,7 @@
 
 use anybit::error::Result;
 use anybit::format::{Format, Packed, Spec};
-use anybit::graph::{Assignment, Batch, Function, Graph, Op, Role, Token, WeightId, Weights};
+use anybit::graph::{Assignment, Batch, Function, Graph, Mask, Node, Op, Role, Token, WeightId, Weights};
 use anybit::reference::{Executor, linear, rms_norm};
 
 use super::noise;
@@ -27,7 +27,7 @@ const QKV: WeightId = 3;
 
 /// One layer, width 32, 4 heads on 2 KV heads, fused qkv, both kinds of position, a tied head.
 fn graph() -> Graph {
-    let mut g = Graph { context: 16, vocabulary: 11, kv_widths: vec![16], ..Graph::default() };
+    let mut g = Graph { context: 16, kv_widths: vec![16], ..Graph::default() };
     let table = g.weight("wte.weight", 11, 32, Role::Embedding, false);
     let positions = g.weight("wpe.weight", 16, 32, Role::Embedding, false);
     let norm = g.weight("norm.weight", 1, 32, Role::Vector, false);
@@ -47,7 +47,8 @@ fn graph() -> Graph {
     let rope = |heads| Op::Rope { heads, head_dim: 8, inverse_frequency: inverse_frequency.clone() };
     let q = g.push("rope_q", rope(4), &[q], 32);
     let k = g.push("rope_k", rope(2), &[k], 16);
-    let attention = Op::Attention { layer: 0, heads: 4, kv_heads: 2, head_dim: 8, scale: 0.35 };
+    let attention =
+        Op::Attention { layer: 0, heads: 4, kv_heads: 2, head_dim: 8, scale: 0.35, mask: Mask::Causal };
     let y = g.push("attention", attention, &[q, k, v], 32);
     let y = g.push("out", Op::Linear { weight: out, bias: None }, &[y], 32);
     let gate = g.push("gate", Op::Activate(Function::Silu), &[y], 32);
@@ -64,12 +65,12 @@ fn assignment(graph: &Graph, spec: &str) -> Assignment {
 }
 
 fn tokens(sequence: u32, first: u32, ids: &[u32]) -> Vec<Token> {
-    ids.iter().zip(first..).map(|(&id, position)| Token { id, sequence, position }).collect()
+    ids.iter().zip(first..).map(|(&id, position)| Token::new(id, sequence, position)).collect()
 }
 
 /// A batch that wants every row.
 fn all(tokens: Vec<Token>) -> Batch {
-    Batch { outputs: (0..tokens.len() as u32).collect(), tokens }
+    Batch { outputs: (0..tokens.len() as u32).collect(), tokens, ..Batch::default() }
 }
 
 #[test]
@@ -117,9 +118,9 @@ fn outputs_select_rows() {
     let executor = || Executor::new(&graph, &Noise(&graph), &assignment, 2).expect("executor");
     let tokens = [tokens(0, 0, &[1, 2, 3]), tokens(1, 0, &[4, 5])].concat();
     let every = executor().run(&all(tokens.clone())).expect("all");
-    let some = executor().run(&Batch { tokens: tokens.clone(), outputs: vec![2, 4] }).expect("some");
+    let some = executor().run(&Batch::new(tokens.clone(), vec![2, 4])).expect("some");
     assert_eq!(some, [&every[22..33], &every[44..55]].concat());
-    for batch in [Batch { tokens, outputs: vec![] }, Batch::default()] {
+    for batch in [Batch::new(tokens, vec![]), Batch::default()] {
         let error = executor().run(&batch).expect_err("nothing to do").to_string();
         assert!(error.contains("empty batch"), "{error}");
     }
@@ -134,10 +135,10 @@ fn a_head_with_quantized_activations_takes_the_scale_of_its_own_sequence() {
     assignment.specs[head] = "int8@int4".parse().expect("spec");
     let executor = || Executor::new(&graph, &Noise(&graph), &assignment, 2).expect("executor");
     let (a, b) = (tokens(0, 0, &[1, 2, 3]), tokens(1, 0, &[4, 5]));
-    let both = Batch { tokens: [a.clone(), b.clone()].concat(), outputs: vec![1, 2, 4] };
+    let both = Batch::new([a.clone(), b.clone()].concat(), vec![1, 2, 4]);
     let got = executor().run(&both).expect("both");
-    let a = executor().run(&Batch { tokens: a, outputs: vec![1, 2] }).expect("a");
-    let b = executor().run(&Batch { tokens: b, outputs: vec![1] }).expect("b");
+    let a = executor().run(&Batch::new(a, vec![1, 2])).expect("a");
+    let b = executor().run(&Batch::new(b, vec![1])).expect("b");
     assert_eq!(got, [a, b].concat());
 }
 
@@ -171,7 +172,7 @@ fn bad_batches_are_errors_that_change_nothing() {
     let mut executor = Executor::new(&graph, &Noise(&graph), &assignment, 2).expect("executor");
     executor.run(&all(tokens(0, 0, &[1, 2]))).expect("start");
     let split = [tokens(0, 2, &[1]), tokens(1, 0, &[1]), tokens(0, 3, &[1])].concat();
-    let gap = vec![Token { id: 1, sequence: 1, position: 0 }, Token { id: 1, sequence: 1, position: 2 }];
+    let gap = vec![Token::new(1, 1, 0), Token::new(1, 1, 2)];
     let cases = [
         (all(tokens(0, 2, &[11])), "id 11; the vocabulary ends at 10"),
         (all(tokens(0, 0, &[1; 17])), "position 16; the context is 16"),
@@ -180,9 +181,9 @@ fn bad_batches_are_errors_that_change_nothing() {
         (all(tokens(1, 1, &[1])), "position 1, but sequence 1 holds only 0 tokens"),
         (all(split), "tokens of sequence 0 must stand together"),
         (all(gap), "position 2 after 0; want 1"),
-        (Batch { tokens: tokens(0, 2, &[1]), outputs: vec![1] }, "output row 1"),
-        (Batch { tokens: tokens(0, 2, &[1, 1]), outputs: vec![1, 0] }, "output row 0"),
-        (Batch { tokens: tokens(0, 2, &[1, 1]), outputs: vec![0, 0] }, "output row 0"),
+        (Batch::new(tokens(0, 2, &[1]), vec![1]), "output row 1"),
+        (Batch::new(tokens(0, 2, &[1, 1]), vec![1, 0]), "output row 0"),
+        (Batch::new(tokens(0, 2, &[1, 1]), vec![0, 0]), "output row 0"),
     ];
     for (batch, want) in cases {
         let error = executor.run(&batch).expect_err(want).to_string();
@@ -190,6 +191,59 @@ fn bad_batches_are_errors_that_change_nothing() {
     }
     assert_eq!((executor.length(0), executor.length(1)), (2, 0));
     executor.run(&all(tokens(0, 2, &[1]))).expect("still in order");
+}
+
+/// Segments, rows of numbers and attention over whole sequences, on 2 tokens of width 4.
+fn encoder() -> Graph {
+    let mut g = Graph { context: 8, kv_widths: vec![4], ..Graph::default() };
+    let table = g.weight("segments", 3, 4, Role::Embedding, false);
+    let x = g.push("input", Op::Input, &[], 4);
+    let segment = g.push("segment", Op::EmbedSegment { table }, &[], 4);
+    let x = g.push("sum", Op::Add, &[x, segment], 4);
+    let mask = Mask::Full;
+    let op = Op::Attention { layer: 0, heads: 1, kv_heads: 1, head_dim: 4, scale: 0.5, mask };
+    let x = g.push("attention", op, &[x, x, x], 4);
+    g.push("rows", Op::OutputRows, &[x], 4);
+    g
+}
+
+#[test]
+fn encoders_want_whole_sequences_segments_and_inputs() {
+    let graph = encoder();
+    assert_eq!((graph.token_count(), graph.segment_count(), graph.input_width()), (0, Some(3), Some(4)));
+    assert_eq!((graph.output_width(), graph.is_bidirectional()), (4, true));
+    let assignment = assignment(&graph, "f32");
+    let mut executor = Executor::new(&graph, &Noise(&graph), &assignment, 2).expect("executor");
+    let good = Batch { inputs: noise(1, 8), ..all(tokens(0, 0, &[0, 0])) };
+    let both = executor.run(&good).expect("a whole sequence");
+    // The same tokens in the other order see the same set.
+    let swapped = Batch { inputs: [&good.inputs[4..], &good.inputs[..4]].concat(), ..good.clone() };
+    let swapped = executor.run(&swapped).expect("swapped");
+    let difference = both.iter().zip(swapped[4..].iter().chain(&swapped[..4])).map(|(a, b)| (a - b).abs());
+    assert!(difference.fold(0.0, f32::max) < 1e-6);
+    let mut third = good.clone();
+    third.tokens[1].segment = 2;
+    assert_ne!(executor.run(&third).expect("segment 2"), both);
+    let cases = [
+        (Batch { inputs: vec![0.0; 7], ..good.clone() }, "7 input values; want 2 rows (tokens) of 4"),
+        (Batch { inputs: vec![], ..good.clone() }, "0 input values"),
+        (
+            Batch { inputs: [vec![0.0; 6], vec![f32::NAN; 2]].concat(), ..good.clone() },
+            "input row 1, column 2 is NaN",
+        ),
+        (Batch { inputs: noise(1, 4), ..all(tokens(0, 2, &[0])) }, "feed it in one batch, from position 0"),
+    ];
+    for (batch, want) in cases {
+        let error = executor.run(&batch).expect_err(want).to_string();
+        assert!(error.contains(want), "{error}\nwant {want}");
+    }
+    let mut wrong = good.clone();
+    wrong.tokens[1].segment = 3;
+    let error = executor.run(&wrong).expect_err("segment 3").to_string();
+    assert!(error.contains("token 1 of the batch is of segment 3; the model has 3"), "{error}");
+    assert_eq!(executor.run(&good).expect("still in order"), both);
+    assert_eq!(Batch::of_inputs(noise(1, 8), 4).expect("two rows"), good);
+    assert!(Batch::of_inputs(noise(1, 8), 3).is_err() && Batch::of_inputs(vec![], 0).is_err());
 }
 
 #[test]
@@ -202,7 +256,6 @@ fn inconsistent_graphs_are_errors() {
         assert!(error.contains(want), "{error}\nwant {want}");
     };
     refused(&|g| g.nodes.clear(), "no nodes");
-    refused(&|g| g.vocabulary = 12, "logits, has width 11, want 12");
     refused(&|g| g.nodes[2].inputs = vec![0], "node x: add takes 2 inputs, got 1");
     refused(&|g| g.nodes[2].inputs = vec![0, 5], "node x: input 5 is not before node 2");
     refused(&|g| g.weights[QKV].rows = 60, "node qkv: rows of weight is 60, want 64");
@@ -217,6 +270,24 @@ fn inconsistent_graphs_are_errors() {
     refused(&|g| g.nodes[0].op = Op::Embed { table: 2 }, "norm.weight is a vector, want a matrix");
     refused(&|g| g.nodes[0].op = Op::Embed { table: 99 }, "weight 99 of 6 does not exist");
     refused(&|g| g.nodes[12].op = Op::OutputRows, "some inputs hold all tokens");
+
+    let attention = |layer: usize, mask: Mask| Op::Attention {
+        layer,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 8,
+        scale: 0.35,
+        mask,
+    };
+    refused(&|g| g.nodes[10].op = attention(0, Mask::Window(0)), "a window of 0 positions");
+    let twice = |g: &mut Graph, mask: Mask| {
+        g.nodes[10].op = attention(0, mask);
+        let again = g.nodes[10].clone();
+        g.nodes[12] = Node { name: "again".into(), ..again };
+    };
+    refused(&|g| twice(g, Mask::Causal), "node again: KV cache 0 belongs to another layer");
+    refused(&|g| twice(g, Mask::Window(2)), "node again: KV cache 0 belongs to another layer");
+    refused(&|g| g.nodes[3].op = Op::RmsNorm { weight: 4, eps: 0.0 }, "32 is no multiple of the 64 weights");
 
     let graph = graph();
     let mut wrong = assignment(&graph, "f32");

@@ -23,8 +23,8 @@ fn uniform(model: &Model, spec: &str) -> Assignment {
 }
 
 fn batch(ids: &[u32], first: usize) -> Batch {
-    let token = |(i, &id)| Token { id, sequence: 0, position: (first + i) as u32 };
-    Batch { tokens: ids.iter().enumerate().map(token).collect(), outputs: vec![ids.len() as u32 - 1] }
+    let token = |(i, &id)| Token::new(id, 0, (first + i) as u32);
+    Batch::new(ids.iter().enumerate().map(token).collect(), vec![ids.len() as u32 - 1])
 }
 
 /// Continues `ids` greedily to `length` tokens, one token a step after the prompt.

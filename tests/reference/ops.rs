@@ -1,6 +1,6 @@
 //! Single ops in floating point.
 
-use anybit::graph::Function;
+use anybit::graph::{Function, Mask};
 use anybit::reference::{
     Comparison, Heads, activate, add, argmax, attention, attention_scores, attention_values, cross_entropy,
     embed, kl_divergence, layer_norm, linear, mul, nmse, rms_norm, rope, slice, softmax,
@@ -114,7 +114,7 @@ fn softmax_by_hand() {
 
 /// Attention as the formula says it, without shifts or shared code.
 fn brute_force(q: &[f32], k: &[f32], v: &[f32], shape: Heads, first: usize) -> Vec<f64> {
-    let Heads { heads, kv_heads, head_dim, scale } = shape;
+    let Heads { heads, kv_heads, head_dim, scale, mask } = shape;
     let at = |m: &[f32], row: usize, head: usize, count: usize, i: usize| {
         f64::from(m[(row * count + head) * head_dim + i])
     };
@@ -122,13 +122,22 @@ fn brute_force(q: &[f32], k: &[f32], v: &[f32], shape: Heads, first: usize) -> V
     for t in 0..q.len() / (heads * head_dim) {
         for h in 0..heads {
             let g = h * kv_heads / heads;
-            let exps: Vec<f64> = (0..=first + t)
-                .map(|p| (0..head_dim).map(|i| at(q, t, h, heads, i) * at(k, p, g, kv_heads, i)).sum::<f64>())
+            let sees = |p: &usize| match mask {
+                Mask::Causal => *p <= first + t,
+                Mask::Window(w) => *p <= first + t && *p + w > first + t,
+                Mask::Full => true,
+            };
+            let seen: Vec<usize> = (0..k.len() / (kv_heads * head_dim)).filter(sees).collect();
+            let exps: Vec<f64> = seen
+                .iter()
+                .map(|&p| {
+                    (0..head_dim).map(|i| at(q, t, h, heads, i) * at(k, p, g, kv_heads, i)).sum::<f64>()
+                })
                 .map(|dot| (dot * f64::from(scale)).exp())
                 .collect();
             let sum: f64 = exps.iter().sum();
             for i in 0..head_dim {
-                y.push(exps.iter().enumerate().map(|(p, e)| e / sum * at(v, p, g, kv_heads, i)).sum());
+                y.push(exps.iter().zip(&seen).map(|(e, &p)| e / sum * at(v, p, g, kv_heads, i)).sum());
             }
         }
     }
@@ -137,10 +146,18 @@ fn brute_force(q: &[f32], k: &[f32], v: &[f32], shape: Heads, first: usize) -> V
 
 #[test]
 fn attention_is_brute_force_softmax() {
-    for (heads, kv_heads, head_dim, first, rows) in
-        [(1, 1, 4, 0, 1), (4, 2, 8, 0, 5), (6, 3, 2, 11, 1), (6, 1, 5, 3, 7)]
-    {
-        let shape = Heads { heads, kv_heads, head_dim, scale: 1.7 };
+    for (heads, kv_heads, head_dim, first, rows, mask) in [
+        (1, 1, 4, 0, 1, Mask::Causal),
+        (4, 2, 8, 0, 5, Mask::Causal),
+        (6, 3, 2, 11, 1, Mask::Causal),
+        (6, 1, 5, 3, 7, Mask::Causal),
+        (4, 2, 3, 0, 7, Mask::Window(3)),
+        (2, 1, 5, 9, 4, Mask::Window(1)),
+        (2, 2, 5, 2, 4, Mask::Window(50)),
+        (3, 1, 5, 0, 7, Mask::Full),
+        (1, 1, 2, 0, 1, Mask::Full),
+    ] {
+        let shape = Heads { heads, kv_heads, head_dim, scale: 1.7, mask };
         let q = noise(7, rows * shape.width());
         let k = noise(8, (first + rows) * shape.kv_width());
         let v = noise(9, (first + rows) * shape.kv_width());
@@ -151,8 +168,13 @@ fn attention_is_brute_force_softmax() {
         let scores = attention_scores(&q, &k, shape, first);
         assert_eq!(scores.len(), rows * heads * positions);
         for (index, &score) in scores.iter().enumerate() {
-            let future = index % positions > first + index / positions / heads;
-            assert_eq!(score == f32::NEG_INFINITY, future);
+            let (p, query) = (index % positions, first + index / positions / heads);
+            let hidden = match mask {
+                Mask::Causal => p > query,
+                Mask::Window(w) => p > query || p + w <= query,
+                Mask::Full => false,
+            };
+            assert_eq!(score == f32::NEG_INFINITY, hidden);
         }
         let naive = attention_values(&softmax(&scores, positions), &v, shape, positions);
         assert_close(&naive, &want, 1e-6);
@@ -198,7 +220,10 @@ fn activations_by_hand() {
         let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
         assert_close(&activate(Function::GeluTanh, &[v]), &[x / 2.0 * (1.0 + u.tanh())], 1e-7);
     }
-    for function in [Function::Relu, Function::Silu, Function::Gelu, Function::GeluTanh] {
+    // torch.tanh of 0.3 and -2 in f64
+    let y = activate(Function::Tanh, &[0.3, -2.0, 0.0, -1e4, 1e4]);
+    assert_close(&y, &[0.2913126201012273, -0.9640275800758169, 0.0, -1.0, 1.0], 1e-7);
+    for function in Function::ALL {
         assert!(activate(function, &[f32::NAN])[0].is_nan(), "{function:?} hides NaN");
     }
 }
