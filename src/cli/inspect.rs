@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anybit::eval::{MemoryReport, TensorKind, TensorMemory, activation_bytes};
 use anybit::format::{Format, Spec};
-use anybit::model::{Dtype, Model, Reader, matrices};
+use anybit::model::{Model, Reader, matrices};
 use anyhow::{Result, bail};
 use serde_json::json;
 
@@ -184,10 +184,7 @@ fn tensors(args: &Args, path: &Path, reader: &Reader) -> Result<Subject> {
             Some((&cols, leading)) => (leading.iter().product(), cols),
             None => (1, 1),
         };
-        let spec = match tensor.dtype {
-            Dtype::F32 | Dtype::F16 | Dtype::BF16 => specs.get(&tensor.name),
-            _ => None,
-        };
+        let spec = specs.get(&tensor.name).filter(|_| tensor.element.is_readable_float());
         all.push(match spec {
             Some(spec) => {
                 let in_tensor =
@@ -197,7 +194,7 @@ fn tensors(args: &Args, path: &Path, reader: &Reader) -> Result<Subject> {
                     .map_err(in_tensor)?
             }
             None => {
-                let dtype = tensor.dtype.to_string().to_lowercase();
+                let dtype = tensor.element.to_string().to_lowercase();
                 TensorMemory::raw(&tensor.name, dtype, rows, cols, tensor.byte_len() as u64)
             }
         });

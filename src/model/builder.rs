@@ -1,7 +1,6 @@
 //! Building a graph while checking every weight against the file that has to provide it.
 
 use super::reader::Reader;
-use super::safetensors_file::Dtype;
 use crate::error::closest_names;
 use crate::error::{Result, invalid};
 use crate::graph::{Graph, NodeId, Op, Role, WeightId};
@@ -62,7 +61,7 @@ impl<'a> Builder<'a> {
 
     fn check(&self, tensor: &str, want: &[usize]) -> Result<()> {
         let label = self.reader.file().label();
-        let Some((shape, dtype)) = self.reader.shape(tensor) else {
+        let Some((shape, element)) = self.reader.shape(tensor) else {
             let names = self.reader.file().tensors().iter().map(|tensor| tensor.name.as_str());
             invalid!(
                 "{label}: tensor `{tensor}` of shape {want:?} is missing although config.json asks for it; near \
@@ -73,8 +72,10 @@ impl<'a> Builder<'a> {
         if shape != want {
             invalid!("{label}: tensor `{tensor}` has shape {shape:?}, config.json asks for {want:?}");
         }
-        if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            invalid!("{label}: tensor `{tensor}` has type {dtype}; want F32, F16 or BF16, convert it first");
+        if !element.is_readable_float() {
+            invalid!(
+                "{label}: tensor `{tensor}` has type {element}; want F32, F16 or BF16, convert it first"
+            );
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Typed access to a `config.json` whose content nobody has checked.
 
-use super::safetensors_file::reject_other_formats;
+use super::checkpoint::reject_other_formats;
 use crate::error::{Error, Result, invalid};
 use crate::graph::Function;
 use serde_json::{Map, Value};

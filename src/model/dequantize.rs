@@ -1,8 +1,8 @@
 //! Turning packed files back into plain f32 ones.
 
+use super::checkpoint::{Dtype, TensorInfo};
 use super::quantize::{Progress, Report, TensorReport};
 use super::reader::{Reader, exceptions_name, scales_name};
-use super::safetensors_file::{Dtype, TensorInfo};
 use super::transpose;
 use super::writer::{Planned, Writer, f32_bytes};
 use crate::error::{Result, invalid};
@@ -29,13 +29,17 @@ pub fn dequantize_file(
         invalid!("{} was not written by `anybit quantize`: there is nothing to dequantize", file.label());
     }
     let copied: Vec<&TensorInfo> = reader.unpacked().collect();
-    let dtype_out = |dtype| if matches!(dtype, Dtype::F16 | Dtype::BF16) { Dtype::F32 } else { dtype };
+    // Packed files are safetensors files, whose elements are plain.
+    let dtype_out = |tensor: &TensorInfo| match tensor.element.plain() {
+        Some(dtype) if !tensor.element.is_readable_float() => dtype,
+        _ => Dtype::F32,
+    };
     let mut planned: Vec<Planned> = Vec::new();
     for entry in reader.entries() {
         planned.push(Planned { name: entry.name.clone(), dtype: Dtype::F32, shape: entry.shape.clone() });
     }
     for tensor in &copied {
-        let dtype = dtype_out(tensor.dtype);
+        let dtype = dtype_out(tensor);
         planned.push(Planned { name: tensor.name.clone(), dtype, shape: tensor.shape.clone() });
     }
     // The marker Hugging Face's loaders ask for.
@@ -86,8 +90,8 @@ pub fn dequantize_file(
         progress(Progress { done, total, tensor: &tensor.name });
         done += tensor.byte_len();
         let mut output_bytes = tensor.byte_len();
-        if dtype_out(tensor.dtype) == tensor.dtype {
-            writer.write(index, file.bytes(tensor))?;
+        if tensor.element.plain() == Some(dtype_out(tensor)) {
+            file.for_each_piece(tensor, &mut |offset, piece| writer.write_part(index, offset, piece))?;
         } else {
             let bytes = f32_bytes(&file.widen(tensor)?);
             output_bytes = bytes.len();

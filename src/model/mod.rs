@@ -6,6 +6,7 @@
 
 pub mod atomic;
 mod builder;
+mod checkpoint;
 mod config;
 mod dequantize;
 pub mod embedded;
@@ -13,16 +14,15 @@ mod gpt2;
 mod llama;
 mod quantize;
 mod reader;
-mod safetensors_file;
 pub mod sampling;
 pub mod text;
 mod tokenizer;
 mod writer;
 
+pub use checkpoint::{Dtype, Element, TensorFile, TensorInfo};
 pub use dequantize::dequantize_file;
 pub use quantize::{Matrix, Progress, Report, TensorReport, matrices, quantize_file, quantize_model};
 pub use reader::{Entry, Reader};
-pub use safetensors_file::{Dtype, TensorFile, TensorInfo};
 pub use tokenizer::{TextStream, Tokenizer};
 pub use writer::{Planned, Writer};
 
@@ -31,7 +31,7 @@ use crate::format::{Format, Packed, Spec};
 use crate::graph::{Assignment, Graph, Role, Weight, WeightId, Weights};
 use config::Config;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A model: graph, weights and, where the checkpoint has one, tokenizer.
 #[derive(Debug)]
@@ -54,8 +54,13 @@ struct Texts {
 }
 
 impl Model {
-    /// Loads a Hugging Face folder (`config.json`, `model.safetensors` in f32, f16 or bf16, optionally
-    /// `tokenizer.json` and `generation_config.json`) or a packed file written by [`quantize_model`].
+    /// Loads a Hugging Face folder (`config.json`, weights in f32, f16 or bf16, optionally `tokenizer.json` and
+    /// `generation_config.json`), or a file that says by itself what model it is: a packed file written by
+    /// [`quantize_model`], or llama2.c's `.bin`.
+    ///
+    /// The weights of a folder are the first of `model.safetensors`, `model.safetensors.index.json`,
+    /// `pytorch_model.bin` and `pytorch_model.bin.index.json` that is there, or else its only file that ends in
+    /// `.safetensors`, `.bin`, `.pt` or `.pth`.
     ///
     /// All shapes and types are checked here; values when they are encoded.
     ///
@@ -97,16 +102,10 @@ impl Model {
 
     fn load_folder(path: &Path) -> Result<Self> {
         let label = path.display().to_string();
-        let weights = path.join("model.safetensors");
         let Some(config) = read_text(&path.join("config.json"))? else {
             invalid!("{label} has no config.json; want a Hugging Face model folder");
         };
-        if !weights.exists() {
-            if path.join("model.safetensors.index.json").exists() {
-                invalid!("{label} is split into several files; merge them into one model.safetensors");
-            }
-            invalid!("{label} has no model.safetensors; want the weights of config.json in that file");
-        }
+        let weights = weights_of(path)?;
         let texts = Texts {
             config,
             generation: read_text(&path.join("generation_config.json"))?,
@@ -182,9 +181,12 @@ impl Model {
         hasher.update(self.texts.tokenizer.as_deref().unwrap_or_default().as_bytes());
         let file = self.reader.file();
         for tensor in file.tensors() {
-            let bytes = file.bytes(tensor);
-            hasher.update(tensor.name.as_bytes()).update(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
+            hasher.update(tensor.name.as_bytes()).update(&(tensor.byte_len() as u64).to_le_bytes());
+            let hashed = file.for_each_piece(tensor, &mut |_, piece| {
+                hasher.update(piece);
+                Ok(())
+            });
+            debug_assert!(hashed.is_ok(), "hashing does not fail");
         }
         hasher.finalize().to_hex().to_string()
     }
@@ -243,8 +245,8 @@ impl Model {
         match self.reader.entry(&weight.tensor) {
             Some(entry) => entry.spec,
             None => Spec::from(match self.reader.shape(&weight.tensor) {
-                Some((_, Dtype::F16)) => Format::F16,
-                Some((_, Dtype::BF16)) => Format::Bf16,
+                Some((_, Element::Plain(Dtype::F16))) => Format::F16,
+                Some((_, Element::Plain(Dtype::BF16))) => Format::Bf16,
                 _ => Format::F32,
             }),
         }
@@ -295,7 +297,9 @@ impl Weights for Model {
             }
             stored_transposed = false;
         }
-        let mut values = self.reader.file().widen_finite(tensor)?;
+        let file = self.reader.file();
+        let mut values = file.widen_finite(tensor)?;
+        file.release(tensor);
         if stored_transposed {
             values = transpose(&values, weight.cols, weight.rows);
         }
@@ -364,6 +368,55 @@ fn check_packed(reader: &Reader, weight: &Weight) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Names of the weights of a folder, in the order in which they are looked for.
+const WEIGHT_FILES: [&str; 4] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+/// Endings of files that may hold weights under another name.
+const WEIGHT_ENDINGS: [&str; 4] = ["safetensors", "bin", "pt", "pth"];
+
+/// The file with the weights of a model folder, see [`Model::load`].
+fn weights_of(folder: &Path) -> Result<PathBuf> {
+    if let Some(path) = WEIGHT_FILES.iter().map(|name| folder.join(name)).find(|path| path.exists()) {
+        return Ok(path);
+    }
+    let io = |source| Error::io("cannot read", folder, source);
+    let mut others = Vec::new();
+    for entry in folder.read_dir().map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        // What training programs leave beside the weights.
+        let is_state = ["training_args", "optimizer", "scheduler", "rng_state", "tokenizer"]
+            .iter()
+            .any(|name| path.file_stem().is_some_and(|stem| stem.to_string_lossy().starts_with(name)));
+        if WEIGHT_ENDINGS.contains(&ending) && !is_state {
+            others.push(path);
+        }
+    }
+    others.sort();
+    match &others[..] {
+        [only] => Ok(only.clone()),
+        [] => invalid!(
+            "{} has no weights; want one of {}, or one file that ends in .{}",
+            folder.display(),
+            WEIGHT_FILES.join(", "),
+            WEIGHT_ENDINGS.join(", .")
+        ),
+        several => {
+            let names = several.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy());
+            invalid!(
+                "{} has several files with weights ({}) and none is named {}; name the right one so",
+                folder.display(),
+                names.collect::<Vec<_>>().join(", "),
+                WEIGHT_FILES[0]
+            )
+        }
+    }
 }
 
 /// The text of a file, `None` where there is none.

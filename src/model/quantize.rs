@@ -1,9 +1,9 @@
 //! Writing packed files: from a model, or from any safetensors file with matrices.
 
+use super::checkpoint::{Dtype, Element, TensorFile, TensorInfo};
 use super::reader::{
     Description, FORMAT, Reader, VERSION, exceptions_name, flatten, natural, scales_name, stored_as,
 };
-use super::safetensors_file::{Dtype, TensorFile, TensorInfo};
 use super::writer::{Planned, Writer, word_bytes};
 use super::{Model, transpose};
 use crate::error::{Error, Result, invalid};
@@ -90,12 +90,12 @@ pub fn quantize_model(
         let tensor = file.get(&weight.tensor);
         if weight.role == Role::Vector {
             // Copied unseen otherwise; a file that cannot run should not be written.
-            tensor.map_or(Ok(Vec::new()), |tensor| file.widen_finite(tensor))?;
+            tensor.map_or(Ok(()), |tensor| file.check_finite(tensor))?;
         } else if spec != Spec::from(native) {
             let job = Job { spec, rows: weight.rows, cols: weight.cols, transposed: weight.transposed };
             jobs.insert(weight.tensor.as_str(), job);
         } else if let Some(tensor) = tensor {
-            file.widen_finite(tensor)?;
+            file.check_finite(tensor)?;
         }
     }
     write(file, &jobs, &model.texts(), output, progress)
@@ -121,7 +121,7 @@ pub fn quantize_file(
     for matrix in matrices(file, vectors) {
         let Some(spec) = choose(&matrix)? else { continue };
         if let Some(tensor) = file.get(matrix.name) {
-            if !matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            if !tensor.element.is_readable_float() {
                 // Says which types can be read.
                 file.widen(tensor)?;
             }
@@ -143,8 +143,9 @@ pub fn quantize_file(
 /// two dimensions (one with `vectors`) and one element.
 pub fn matrices<'a>(file: &'a TensorFile, vectors: bool) -> Vec<Matrix<'a>> {
     let least = if vectors { 1 } else { 2 };
-    let fits =
-        |tensor: &&TensorInfo| tensor.shape.len() >= least && tensor.elements() > 0 && is_float(tensor.dtype);
+    let fits = |tensor: &&TensorInfo| {
+        tensor.shape.len() >= least && tensor.elements() > 0 && is_float(tensor.element)
+    };
     let matrix = |tensor: &'a TensorInfo| {
         let (rows, cols) = flatten(&tensor.shape, false)?;
         Some(Matrix { name: &tensor.name, shape: &tensor.shape, rows, cols })
@@ -153,7 +154,8 @@ pub fn matrices<'a>(file: &'a TensorFile, vectors: bool) -> Vec<Matrix<'a>> {
 }
 
 /// Floats of every width: a matrix of a type that cannot be read is an error and not silently copied.
-fn is_float(dtype: Dtype) -> bool {
+fn is_float(element: Element) -> bool {
+    let Element::Plain(dtype) = element else { return true };
     let is_integer = matches!(
         dtype,
         Dtype::BOOL
@@ -210,9 +212,17 @@ fn write(
             scale_overflows: 0,
         };
         match jobs.get(tensor.name.as_str()) {
-            None => writer.write(index, file.bytes(tensor))?,
+            None => {
+                file.for_each_piece(tensor, &mut |offset, piece| writer.write_part(index, offset, piece))?
+            }
+            Some(job) if rows_at_once(job)? < job.rows => {
+                entry.spec = Some(job.spec);
+                (entry.output_bytes, entry.scale_overflows) =
+                    encode_rows(file, tensor, job, &mut writer, &mut index)?;
+            }
             Some(job) => {
                 let (packed, overflows) = encode(file, tensor, job)?;
+                file.release(tensor);
                 let (codes, scales) = stored_bytes(&packed)?;
                 entry.spec = Some(job.spec);
                 entry.output_bytes = codes.len() + scales.len();
@@ -245,14 +255,22 @@ fn plan(file: &TensorFile, jobs: &HashMap<&str, Job>) -> Result<(Vec<Planned>, V
     for tensor in file.tensors() {
         let name = tensor.name.clone();
         let Some(job) = jobs.get(name.as_str()) else {
-            planned.push(Planned { name, dtype: tensor.dtype, shape: tensor.shape.clone() });
+            let Some(dtype) = tensor.element.plain() else {
+                invalid!(
+                    "{}: tensor `{name}` of type {} cannot be copied to a safetensors file; give it a format",
+                    file.label_of(tensor),
+                    tensor.element
+                );
+            };
+            planned.push(Planned { name, dtype, shape: tensor.shape.clone() });
             continue;
         };
-        let in_tensor = |error| Error::Invalid(format!("{}: tensor `{name}`: {error}", file.label()));
+        let in_tensor =
+            |error| Error::Invalid(format!("{}: tensor `{name}`: {error}", file.label_of(tensor)));
         let description = Description {
             format: job.spec.to_string(),
             shape: tensor.shape.clone(),
-            dtype: tensor.dtype,
+            dtype: tensor.element.plain().unwrap_or(Dtype::F32),
             transposed: job.transposed,
         };
         let description = serde_json::to_value(description).map_err(|error| in_tensor(error.to_string()))?;
@@ -284,10 +302,64 @@ fn encode(file: &TensorFile, tensor: &TensorInfo, job: &Job) -> Result<(Packed, 
     if job.transposed {
         values = transpose(&values, job.cols, job.rows);
     }
-    let in_tensor = |error| Error::Invalid(format!("{}: tensor `{}`: {error}", file.label(), tensor.name));
+    let in_tensor =
+        |error| Error::Invalid(format!("{}: tensor `{}`: {error}", file.label_of(tensor), tensor.name));
     let packed = job.spec.weight.encode(&values, job.rows, job.cols).map_err(in_tensor)?;
     let overflows = packed.scale_overflows() + saturations(&packed, &values)?;
     Ok((packed, overflows))
+}
+
+/// Weights that are encoded at a time where rows do not depend on each other.
+const AT_ONCE: usize = 1 << 26;
+
+/// Rows of a matrix that are encoded at a time: all of them unless it is very large and its format packs every row by
+/// itself.
+fn rows_at_once(job: &Job) -> Result<usize> {
+    let &Job { spec, rows, cols, transposed } = job;
+    if transposed || rows.saturating_mul(cols) <= AT_ONCE || !packs_rows(spec.weight, rows, cols)? {
+        return Ok(rows);
+    }
+    Ok((AT_ONCE / cols).max(1))
+}
+
+/// Whether the packed matrix is the packed rows one after another, in codes and in scales.
+fn packs_rows(format: Format, rows: usize, cols: usize) -> Result<bool> {
+    let layout = format.layout(rows, cols)?;
+    let codes = layout.row_words.checked_mul(rows) == Some(layout.code_words);
+    let scales = layout.groups_per_row.checked_mul(rows) == Some(layout.groups) && layout.group_rows <= 1;
+    let is_plain = natural(format).is_none() && layout.scheme.scale.head_words() == 0;
+    Ok(codes && scales && is_plain && layout.scale_bits.is_multiple_of(8) && !format.may_have_exceptions())
+}
+
+/// Encodes and writes a matrix some rows at a time; the bytes written, and how many scales do not fit.
+fn encode_rows(
+    file: &TensorFile,
+    tensor: &TensorInfo,
+    job: &Job,
+    writer: &mut Writer,
+    index: &mut usize,
+) -> Result<(usize, usize)> {
+    let in_tensor =
+        |error| Error::Invalid(format!("{}: tensor `{}`: {error}", file.label_of(tensor), tensor.name));
+    let step = rows_at_once(job)?;
+    let codes_at = *index;
+    let (mut code_bytes, mut scale_bytes, mut overflows) = (0, 0, 0);
+    for first in (0..job.rows).step_by(step) {
+        let rows = first..(first + step).min(job.rows);
+        let values = file.widen_rows(tensor, rows.clone(), job.cols)?;
+        let packed = job.spec.weight.encode(&values, rows.len(), job.cols).map_err(in_tensor)?;
+        overflows += packed.scale_overflows() + saturations(&packed, &values)?;
+        drop(values);
+        let (codes, scales) = stored_bytes(&packed)?;
+        writer.write_part(codes_at, code_bytes, &codes)?;
+        code_bytes += codes.len();
+        if !scales.is_empty() {
+            *index = codes_at + 1;
+            writer.write_part(codes_at + 1, scale_bytes, &scales)?;
+            scale_bytes += scales.len();
+        }
+    }
+    Ok((code_bytes + scale_bytes, overflows))
 }
 
 /// Groups whose scale is finite and yet too small: an f16 scale that was cut to the largest f16, or a

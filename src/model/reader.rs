@@ -16,7 +16,7 @@
 //! checkpoint, and `transposed` = true where the checkpoint has `[cols, rows]`. Files of models also hold the JSON
 //! texts `anybit.config`, `anybit.tokenizer` and `anybit.generation_config`, so that the file alone suffices.
 
-use super::safetensors_file::{Dtype, TensorFile, TensorInfo};
+use super::checkpoint::{Dtype, Element, TensorFile, TensorInfo};
 use crate::error::{Error, Result, invalid};
 use crate::format::{Exception, Format, Layout, Packed, Scale, Spec};
 use serde::{Deserialize, Serialize};
@@ -118,10 +118,10 @@ impl Reader {
     }
 
     /// Shape and type of a tensor in the checkpoint, whether it is packed here or not.
-    pub fn shape(&self, name: &str) -> Option<(&[usize], Dtype)> {
+    pub fn shape(&self, name: &str) -> Option<(&[usize], Element)> {
         match self.entry(name) {
-            Some(entry) => Some((&entry.shape, entry.dtype)),
-            None => self.file.get(name).map(|tensor| (tensor.shape.as_slice(), tensor.dtype)),
+            Some(entry) => Some((&entry.shape, Element::Plain(entry.dtype))),
+            None => self.file.get(name).map(|tensor| (tensor.shape.as_slice(), tensor.element)),
         }
     }
 
@@ -136,15 +136,15 @@ impl Reader {
         let packed = if natural(format).is_some() {
             format.encode(&self.file.widen_finite(tensor)?, rows, cols)
         } else {
-            let codes = words(self.file.bytes(tensor));
+            let codes = words(&self.file.bytes(tensor));
             let scales = match format.layout(rows, cols)?.scale_words {
                 0 => Vec::new(),
-                _ => words(self.file.bytes(self.tensor(&scales_name(&entry.name))?)),
+                _ => words(&self.file.bytes(self.tensor(&scales_name(&entry.name))?)),
             };
             let exceptions = match self.file.get(&exceptions_name(&entry.name)) {
                 None => Vec::new(),
                 Some(tensor) => {
-                    let words = words(self.file.bytes(tensor));
+                    let words = words(&self.file.bytes(tensor));
                     words.chunks_exact(3).map(|e| Exception { row: e[0], col: e[1], bits: e[2] }).collect()
                 }
             };
@@ -291,9 +291,9 @@ fn entry_of(file: &TensorFile, name: String, value: Value) -> Result<Entry> {
     let ((codes_dtype, codes_shape), scales) = stored_as(spec.weight, &layout, rows, cols);
     let check = |tensor: &str, dtype: Dtype, shape: &[usize]| match file.get(tensor) {
         None => Err(wrong(&format!("`{tensor}` is missing"))),
-        Some(info) if info.dtype != dtype || info.shape != shape => Err(wrong(&format!(
+        Some(info) if info.element != Element::Plain(dtype) || info.shape != shape => Err(wrong(&format!(
             "`{tensor}` is {} {:?}, {spec} of {rows} x {cols} wants {dtype} {shape:?}",
-            info.dtype, info.shape
+            info.element, info.shape
         ))),
         Some(_) => Ok(()),
     };

@@ -1,6 +1,6 @@
 //! Text to token ids and back, with Hugging Face's `tokenizers`.
 
-use super::safetensors_file::reject_other_formats;
+use super::checkpoint::reject_other_formats;
 use crate::error::{Error, Result, invalid};
 use std::path::Path;
 

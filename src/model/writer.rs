@@ -5,10 +5,9 @@
 //! input gives the same bytes.
 
 use super::atomic::AtomicFile;
-use super::safetensors_file::{Dtype, MAX_HEADER};
+use super::checkpoint::{Dtype, MAX_HEADER};
 use crate::error::{Result, invalid};
 use serde_json::{Map, Value, json};
-use std::collections::HashSet;
 use std::path::Path;
 
 /// A tensor that is going to be written.
@@ -29,13 +28,22 @@ impl Planned {
     }
 }
 
+/// Where a planned tensor goes.
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    name: String,
+    /// Position in the file.
+    offset: u64,
+    /// Bytes, and how many of them have been written.
+    len: usize,
+    written: usize,
+}
+
 /// A safetensors file under construction; it appears at its path in [`Writer::finish`], complete.
 #[derive(Debug)]
 pub struct Writer {
     file: AtomicFile,
-    /// Position in the file, length and name of every planned tensor.
-    slots: Vec<(u64, usize, String)>,
-    missing: HashSet<usize>,
+    slots: Vec<Slot>,
     bytes: u64,
 }
 
@@ -52,7 +60,7 @@ impl Writer {
         let mut header = Map::new();
         let pairs = metadata.iter().map(|(key, value)| (key.clone(), Value::String(value.clone())));
         header.insert("__metadata__".to_owned(), Value::Object(pairs.collect()));
-        let mut slots = vec![(0, 0, String::new()); tensors.len()];
+        let mut slots = vec![Slot::default(); tensors.len()];
         let mut end = 0usize;
         for i in order {
             let Planned { name, dtype, shape } = &tensors[i];
@@ -64,7 +72,7 @@ impl Writer {
             if header.insert(name.clone(), entry).is_some() {
                 invalid!("the output would hold two tensors named `{name}`; rename one in the input");
             }
-            slots[i] = (end as u64, len, name.clone());
+            slots[i] = Slot { name: name.clone(), offset: end as u64, len, written: 0 };
             end = next;
         }
         let mut text = Value::Object(header).to_string().into_bytes();
@@ -73,12 +81,12 @@ impl Writer {
             invalid!("the header would have {} bytes; safetensors allows at most {MAX_HEADER}", text.len());
         }
         let data_start = 8 + text.len() as u64;
-        slots.iter_mut().for_each(|slot| slot.0 += data_start);
+        slots.iter_mut().for_each(|slot| slot.offset += data_start);
 
         let mut file = AtomicFile::create(path)?;
         file.write_at(0, &(text.len() as u64).to_le_bytes())?;
         file.write_at(8, &text)?;
-        Ok(Self { file, missing: (0..slots.len()).collect(), slots, bytes: data_start + end as u64 })
+        Ok(Self { file, slots, bytes: data_start + end as u64 })
     }
 
     /// Writes the data of planned tensor number `index`, little-endian.
@@ -86,14 +94,33 @@ impl Writer {
     /// # Errors
     /// When the length is not the planned one or the system refuses.
     pub fn write(&mut self, index: usize, bytes: &[u8]) -> Result<()> {
-        let Some((offset, len, name)) = self.slots.get(index) else {
-            invalid!("tensor number {index} was not planned; {} were", self.slots.len());
-        };
-        if bytes.len() != *len {
-            invalid!("tensor `{name}`: got {} bytes, planned {len}", bytes.len());
+        match self.slots.get(index) {
+            Some(Slot { name, len, .. }) if bytes.len() != *len => {
+                invalid!("tensor `{name}`: got {} bytes, planned {len}", bytes.len())
+            }
+            _ => self.write_part(index, 0, bytes),
         }
-        self.missing.remove(&index);
-        self.file.write_at(*offset, bytes)
+    }
+
+    /// Writes the bytes of planned tensor number `index` from byte `offset` on. Every byte is to be written once.
+    ///
+    /// # Errors
+    /// When the bytes reach past the planned end or the system refuses.
+    pub fn write_part(&mut self, index: usize, offset: usize, bytes: &[u8]) -> Result<()> {
+        let planned = self.slots.len();
+        let Some(slot) = self.slots.get_mut(index) else {
+            invalid!("tensor number {index} was not planned; {planned} were");
+        };
+        if offset.checked_add(bytes.len()).is_none_or(|end| end > slot.len) {
+            invalid!(
+                "tensor `{}`: {} bytes from byte {offset} on, planned {}",
+                slot.name,
+                bytes.len(),
+                slot.len
+            );
+        }
+        slot.written += bytes.len();
+        self.file.write_at(slot.offset + offset as u64, bytes)
     }
 
     /// Puts the complete file in place and returns its size in bytes.
@@ -101,8 +128,8 @@ impl Writer {
     /// # Errors
     /// When a planned tensor was not written or the system refuses.
     pub fn finish(self) -> Result<u64> {
-        if let Some(&index) = self.missing.iter().min() {
-            invalid!("tensor `{}` was planned but not written", self.slots[index].2);
+        if let Some(slot) = self.slots.iter().find(|slot| slot.written != slot.len) {
+            invalid!("tensor `{}`: {} bytes written, {} planned", slot.name, slot.written, slot.len);
         }
         self.file.finish()?;
         Ok(self.bytes)

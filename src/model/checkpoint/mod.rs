@@ -1,0 +1,467 @@
+//! The tensors of a checkpoint, whatever files hold them.
+//!
+//! A [`TensorFile`] is a set of mapped files and a list of tensors that lie in them. There is one opener per container:
+//! safetensors, an index of several files, PyTorch state dicts, llama2.c. An opener checks everything its file claims
+//! against what the file holds, so that reading a tensor cannot fail for a lie in a header.
+
+mod llama2c;
+mod pickle;
+mod pytorch;
+mod safetensors;
+mod shards;
+
+use crate::error::{Error, Result, invalid};
+use crate::format::ggml::GgmlType;
+use ::safetensors::Dtype as PlainType;
+use memmap2::Mmap;
+pub(crate) use safetensors::MAX_HEADER;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+
+/// Type of elements that lie one after another.
+pub type Dtype = PlainType;
+
+/// How the elements of a tensor are stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Element {
+    /// One after another, little-endian.
+    Plain(Dtype),
+    /// In ggml's blocks, row by row.
+    Ggml(GgmlType),
+}
+
+impl Element {
+    /// The type of plain elements.
+    pub fn plain(self) -> Option<Dtype> {
+        match self {
+            Self::Plain(dtype) => Some(dtype),
+            Self::Ggml(_) => None,
+        }
+    }
+
+    /// Whether values can be read as f32 exactly: F32, F16 and BF16.
+    pub fn is_readable_float(self) -> bool {
+        matches!(self, Self::Plain(Dtype::F32 | Dtype::F16 | Dtype::BF16))
+    }
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(dtype) => write!(f, "{dtype}"),
+            Self::Ggml(kind) => write!(f, "{}", kind.name()),
+        }
+    }
+}
+
+/// How the bytes of a tensor lie in their file.
+#[derive(Clone, Debug, PartialEq)]
+enum Order {
+    /// As the shape says.
+    Whole,
+    /// Row `r` of the tensor is row `rows[r]` of the bytes; all rows have one length.
+    Rows(Vec<u32>),
+    /// Element `i` is at element offset `sum i[d] * strides[d]` from the first one.
+    Strided(Vec<usize>),
+}
+
+/// A tensor of a checkpoint; the description fits the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorInfo {
+    /// Name, unique in the checkpoint.
+    pub name: String,
+    /// How its elements are stored.
+    pub element: Element,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    source: usize,
+    /// Bytes of the source that hold it.
+    range: Range<usize>,
+    order: Order,
+}
+
+impl TensorInfo {
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Size of the data in bytes.
+    pub fn byte_len(&self) -> usize {
+        match (&self.order, self.element) {
+            (Order::Strided(_), Element::Plain(dtype)) => self.elements() * dtype.bitsize() / 8,
+            _ => self.range.len(),
+        }
+    }
+}
+
+enum Data {
+    Map(Mmap),
+    Static(&'static [u8]),
+}
+
+/// One file of a checkpoint.
+struct Source {
+    data: Data,
+    label: String,
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self> {
+        let io = |source| Error::io("cannot read", path, source);
+        let file = File::open(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        if !metadata.is_file() {
+            invalid!("{} is not a file; want a checkpoint file", path.display());
+        }
+        if metadata.len() == 0 {
+            invalid!("{} is empty; want a checkpoint file", path.display());
+        }
+        // SAFETY: the map is read-only. Like every user of mapped files we rely on nobody truncating
+        // the file while it is open; our own writers replace files by renaming, which leaves the map intact.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        Ok(Self { data: Data::Map(map), label: path.display().to_string() })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.data {
+            Data::Map(map) => map,
+            Data::Static(bytes) => bytes,
+        }
+    }
+
+    /// Gives mapped pages back to the system, which reads them again when they are wanted.
+    fn release(&self, range: &Range<usize>) {
+        #[cfg(unix)]
+        if let Data::Map(map) = &self.data {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the map is shared, read-only and backed by a file: dropped pages come back with the same content.
+            // Where the system refuses, the pages just stay.
+            let _ = unsafe { map.unchecked_advise_range(advice, range.start, range.len()) };
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+}
+
+/// What an opener found in its file or files.
+#[derive(Default)]
+struct Parts {
+    tensors: Vec<TensorInfo>,
+    metadata: Map<String, Value>,
+}
+
+/// Bytes of a tensor that are looked at before the pages are given back.
+const STEP: usize = 1 << 24;
+
+/// An open checkpoint whose description has been checked against the length of its files.
+pub struct TensorFile {
+    sources: Vec<Source>,
+    label: String,
+    tensors: Vec<TensorInfo>,
+    index: HashMap<String, usize>,
+    metadata: Map<String, Value>,
+}
+
+impl fmt::Debug for TensorFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TensorFile({}, {} tensors)", self.label, self.tensors.len())
+    }
+}
+
+impl TensorFile {
+    /// Maps the file at `path` into memory and reads its description: safetensors, a PyTorch state dict (`.pt`, `.pth`,
+    /// `.bin`), llama2.c's `.bin`, or an index (`*.index.json`) of several safetensors or PyTorch files. The content
+    /// decides, not the name, but for an index.
+    ///
+    /// # Errors
+    /// When a file cannot be read, is a git-lfs pointer or another format, is truncated, or when its
+    /// description lies about lengths, offsets or types.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.to_string_lossy().ends_with(".index.json") {
+            return shards::open(path);
+        }
+        let source = Source::open(path)?;
+        let parts = parts(&source)?;
+        let label = source.label.clone();
+        Ok(Self::assemble(vec![source], label, parts))
+    }
+
+    /// Reads a file that is part of the program; `label` names it in errors.
+    ///
+    /// # Errors
+    /// As [`TensorFile::open`].
+    pub fn from_static(bytes: &'static [u8], label: &str) -> Result<Self> {
+        let source = Source { data: Data::Static(bytes), label: label.to_owned() };
+        let parts = parts(&source)?;
+        Ok(Self::assemble(vec![source], label.to_owned(), parts))
+    }
+
+    /// Names of `parts` are unique.
+    fn assemble(sources: Vec<Source>, label: String, parts: Parts) -> Self {
+        let Parts { tensors, metadata } = parts;
+        let index = tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
+        Self { sources, label, tensors, index, metadata }
+    }
+
+    /// Path, or what else names the checkpoint in messages.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Path of the file that holds `tensor`.
+    pub fn label_of(&self, tensor: &TensorInfo) -> &str {
+        &self.sources[tensor.source].label
+    }
+
+    /// All tensors, in the order of their data.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// The tensor `name`, if there is one.
+    pub fn get(&self, name: &str) -> Option<&TensorInfo> {
+        self.index.get(name).map(|&i| &self.tensors[i])
+    }
+
+    /// Little-endian bytes of a tensor of this file, in the order of its shape: borrowed from the file where they lie in
+    /// that order.
+    pub fn bytes(&self, tensor: &TensorInfo) -> Cow<'_, [u8]> {
+        let stored = self.stored(tensor);
+        match (&tensor.order, tensor.element) {
+            (Order::Rows(rows), _) if !rows.is_empty() => {
+                let len = stored.len() / rows.len();
+                let row = |&row: &u32| &stored[row as usize * len..][..len];
+                rows.iter().flat_map(row).copied().collect()
+            }
+            (Order::Strided(strides), Element::Plain(dtype)) => {
+                gather(stored, &tensor.shape, strides, dtype.bitsize() / 8).into()
+            }
+            _ => stored.into(),
+        }
+    }
+
+    fn stored(&self, tensor: &TensorInfo) -> &[u8] {
+        &self.sources[tensor.source].bytes()[tensor.range.clone()]
+    }
+
+    /// Says that the bytes of `tensor` are not needed for now, so that they need not stay in memory.
+    pub fn release(&self, tensor: &TensorInfo) {
+        self.sources[tensor.source].release(&tensor.range);
+    }
+
+    /// Calls `f` with the bytes of `tensor` piece by piece, in order, a few megabytes in memory at a time where they lie
+    /// in order in the file.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn for_each_piece(
+        &self,
+        tensor: &TensorInfo,
+        f: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        if tensor.order != Order::Whole {
+            f(0, &self.bytes(tensor))?;
+            self.release(tensor);
+            return Ok(());
+        }
+        let stored = self.stored(tensor);
+        for (i, piece) in stored.chunks(STEP).enumerate() {
+            f(i * STEP, piece)?;
+            let begin = tensor.range.start + i * STEP;
+            self.sources[tensor.source].release(&(begin..begin + piece.len()));
+        }
+        Ok(())
+    }
+
+    /// Value of `key` in the metadata of the file.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).and_then(Value::as_str)
+    }
+
+    /// All metadata, in file order.
+    pub fn metadata_entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default()))
+    }
+
+    /// The values of a float tensor in f32; f16 and bf16 are widened exactly.
+    ///
+    /// # Errors
+    /// When the element type is none of the three.
+    pub fn widen(&self, tensor: &TensorInfo) -> Result<Vec<f32>> {
+        self.check_float(tensor)?;
+        Ok(widened(&self.bytes(tensor), tensor.element))
+    }
+
+    /// Like [`TensorFile::widen`], but the values must be finite.
+    ///
+    /// # Errors
+    /// Also when a value is NaN or infinite; its index is named.
+    pub fn widen_finite(&self, tensor: &TensorInfo) -> Result<Vec<f32>> {
+        let values = self.widen(tensor)?;
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(at) => Err(self.not_finite(tensor, at, values[at])),
+            None => Ok(values),
+        }
+    }
+
+    /// Checks that all values of a float tensor are finite, without holding them.
+    ///
+    /// # Errors
+    /// As [`TensorFile::widen_finite`].
+    pub fn check_finite(&self, tensor: &TensorInfo) -> Result<()> {
+        self.check_float(tensor)?;
+        let width = tensor.element.plain().map_or(1, |dtype| dtype.bitsize() / 8);
+        self.for_each_piece(tensor, &mut |begin, piece| {
+            let values = widened(piece, tensor.element);
+            match values.iter().position(|value| !value.is_finite()) {
+                Some(at) => Err(self.not_finite(tensor, begin / width + at, values[at])),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Rows `rows` of a float matrix `[_, cols]` in f32.
+    ///
+    /// # Errors
+    /// As [`TensorFile::widen_finite`].
+    pub(crate) fn widen_rows(
+        &self,
+        tensor: &TensorInfo,
+        rows: Range<usize>,
+        cols: usize,
+    ) -> Result<Vec<f32>> {
+        self.check_float(tensor)?;
+        let width = tensor.element.plain().map_or(1, |dtype| dtype.bitsize() / 8) * cols;
+        let bytes = match tensor.order {
+            Order::Whole => Cow::Borrowed(&self.stored(tensor)[rows.start * width..rows.end * width]),
+            _ => Cow::Owned(self.bytes(tensor)[rows.start * width..rows.end * width].to_vec()),
+        };
+        let values = widened(&bytes, tensor.element);
+        if tensor.order == Order::Whole {
+            let begin = tensor.range.start + rows.start * width;
+            self.sources[tensor.source].release(&(begin..begin + bytes.len()));
+        }
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(at) => Err(self.not_finite(tensor, rows.start * cols + at, values[at])),
+            None => Ok(values),
+        }
+    }
+
+    fn check_float(&self, tensor: &TensorInfo) -> Result<()> {
+        if tensor.element.is_readable_float() {
+            return Ok(());
+        }
+        invalid!(
+            "{}: tensor `{}` has type {}; want F32, F16 or BF16, convert it first",
+            self.label_of(tensor),
+            tensor.name,
+            tensor.element
+        )
+    }
+
+    fn not_finite(&self, tensor: &TensorInfo, at: usize, value: f32) -> Error {
+        let mut index = Vec::new();
+        let mut rest = at;
+        for &dimension in tensor.shape.iter().rev() {
+            index.insert(0, rest % dimension);
+            rest /= dimension;
+        }
+        Error::Invalid(format!(
+            "{}: tensor `{}` holds {value} at index {index:?}; weights must be finite numbers, repair or re-export \
+             the checkpoint",
+            self.label_of(tensor),
+            tensor.name
+        ))
+    }
+}
+
+/// Reads the description of a file by what it begins with.
+fn parts(source: &Source) -> Result<Parts> {
+    let bytes = source.bytes();
+    reject_other_formats(bytes, &source.label)?;
+    if bytes.starts_with(b"PK\x03\x04") {
+        return pytorch::zip(source);
+    }
+    if pytorch::is_legacy(bytes) {
+        return pytorch::legacy(source);
+    }
+    match llama2c::header(bytes) {
+        Some(header) => llama2c::parts(source, &header),
+        None => safetensors::parts(source),
+    }
+}
+
+/// Gives files that are commonly mistaken for checkpoints an error of their own.
+pub(crate) fn reject_other_formats(bytes: &[u8], label: &str) -> Result<()> {
+    if bytes.starts_with(b"version https://git-lfs") {
+        invalid!("{label} is a git-lfs pointer, not the file itself; run `git lfs pull` in its repository");
+    }
+    if bytes.starts_with(b"GGUF") {
+        invalid!("{label} is a GGUF file; want safetensors");
+    }
+    Ok(())
+}
+
+/// Values of plain floats, three types of which can be widened exactly; nothing for other types.
+fn widened(bytes: &[u8], element: Element) -> Vec<f32> {
+    match element.plain() {
+        Some(Dtype::F32) => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        Some(Dtype::F16) => {
+            bytes.as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect()
+        }
+        Some(Dtype::BF16) => {
+            bytes.as_chunks::<2>().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Elements of `width` bytes in the order of `shape`.
+fn gather(stored: &[u8], shape: &[usize], strides: &[usize], width: usize) -> Vec<u8> {
+    let count: usize = shape.iter().product();
+    let mut out = Vec::with_capacity(count * width);
+    let mut index = vec![0; shape.len()];
+    let mut at = 0;
+    for _ in 0..count {
+        out.extend_from_slice(&stored[at * width..][..width]);
+        for d in (0..shape.len()).rev() {
+            index[d] += 1;
+            at += strides[d];
+            if index[d] < shape[d] {
+                break;
+            }
+            at -= index[d] * strides[d];
+            index[d] = 0;
+        }
+    }
+    out
+}
+
+/// Number of bytes of `shape` in `dtype`; `None` where that is not whole or overflows.
+fn byte_len(shape: &[usize], dtype: Dtype) -> Option<usize> {
+    let bits = shape.iter().try_fold(dtype.bitsize(), |bits, &size| bits.checked_mul(size))?;
+    bits.is_multiple_of(8).then_some(bits / 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strided_elements_come_in_the_order_of_the_shape() {
+        let stored: Vec<u8> = (0..24).collect();
+        // [2, 3, 4] read as [4, 2, 3].
+        let got = gather(&stored, &[4, 2, 3], &[1, 12, 4], 1);
+        let want: Vec<u8> =
+            (0..4).flat_map(|k| (0..2).flat_map(move |i| (0..3).map(move |j| 12 * i + 4 * j + k))).collect();
+        assert_eq!(got, want);
+        assert_eq!(gather(&stored, &[], &[], 2), [0, 1]);
+        assert_eq!(gather(&stored, &[0, 3], &[3, 1], 1), []);
+    }
+}
