@@ -129,7 +129,12 @@ impl Writer {
     /// When a planned tensor was not written or the system refuses.
     pub fn finish(self) -> Result<u64> {
         if let Some(slot) = self.slots.iter().find(|slot| slot.written != slot.len) {
-            invalid!("tensor `{}`: {} bytes written, {} planned", slot.name, slot.written, slot.len);
+            invalid!(
+                "tensor `{}` was planned with {} bytes but not written in full: {} bytes were",
+                slot.name,
+                slot.len,
+                slot.written
+            );
         }
         self.file.finish()?;
         Ok(self.bytes)

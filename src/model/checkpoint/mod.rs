@@ -462,6 +462,6 @@ mod tests {
             (0..4).flat_map(|k| (0..2).flat_map(move |i| (0..3).map(move |j| 12 * i + 4 * j + k))).collect();
         assert_eq!(got, want);
         assert_eq!(gather(&stored, &[], &[], 2), [0, 1]);
-        assert_eq!(gather(&stored, &[0, 3], &[3, 1], 1), []);
+        assert!(gather(&stored, &[0, 3], &[3, 1], 1).is_empty());
     }
 }

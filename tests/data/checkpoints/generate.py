@@ -1,4 +1,4 @@
-"""State dicts as PyTorch writes them, with their values in safetensors, for `tests/checkpoints.rs`.
+"""State dicts as PyTorch writes them, with their values in safetensors, for `tests/files/checkpoints.rs`.
 
     pip install torch safetensors numpy
     python tests/data/checkpoints/generate.py

@@ -1,12 +1,10 @@
 //! Checkpoints in every container: values against files of PyTorch, and what is no checkpoint.
 
-mod support;
-
+use crate::support::assert_contains;
 use anybit::model::{Model, TensorFile};
 use proptest::prelude::*;
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use support::assert_contains;
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)

@@ -1,5 +1,7 @@
 //! Files nobody should trust: every defect is one clear error, never a panic, and no half-written output.
 
+mod checkpoints;
+#[path = "../support/mod.rs"]
 mod support;
 
 use anybit::Error;
