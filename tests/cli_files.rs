@@ -4,7 +4,7 @@
 mod program;
 
 use anybit::format::{Format, Packed};
-use anybit::model::{Dtype, Planned, Reader, TensorFile, Writer};
+use anybit::model::{Dtype, Element, Planned, Reader, TensorFile, Writer};
 use program::{Place, ROOT, assert_same, safetensors, split, values};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -159,7 +159,7 @@ fn golden_vectors_pass_through_the_program() {
     let file = place.decode_both("packed", "golden cases");
     for ((case, mut want), (id, shape, _)) in wants.into_iter().zip(&tensors) {
         let tensor = file.get(id).unwrap();
-        assert_eq!((tensor.dtype, &tensor.shape), (Dtype::F32, shape));
+        assert_eq!((tensor.element, &tensor.shape), (Element::Plain(Dtype::F32), shape));
         let mut got = file.widen(tensor).unwrap();
         if case["format"] == "base11" {
             // Upstream drops a short last group.
@@ -328,7 +328,7 @@ fn names_types_and_bystanders_survive() {
     let file = place.decode_both("p", "mixed");
     let all = ["a.bias", "a.weight", "b.weight", "ids"];
     assert!(all.iter().all(|name| file.get(name).is_some()) && file.tensors().len() == all.len());
-    assert_eq!(file.bytes(file.get("ids").unwrap()), [9; 32]);
+    assert_eq!(*file.bytes(file.get("ids").unwrap()), [9; 32]);
     assert_same(&file.widen(file.get("a.bias").unwrap()).unwrap(), &w[..6], "a.bias");
 
     // Vectors take part on demand.
