@@ -45,9 +45,9 @@
 //! | [`shader`] | the table of kernels, format fragments and epilogues; the linker; partitions; text only | `format`, `graph` |
 //! | [`gpu`] | adapters, buffers, pipelines, recordings: the only user of wgpu | `shader` |
 //! | [`engine`] | resident weights, fusion, plans, sessions, trials, losses reduced on the device | `gpu`, `shader`, `graph`, `format` |
-//! | [`model`] | checkpoints, packed files, model families, tokenizer, sampling | `graph`, `format` |
-//! | [`run`] | one interface over engine and reference; the generation loop | `engine`, `reference`, `model`, `graph` |
-//! | [`eval`] | loss, perplexity, divergence, agreement, noise of weights, memory accounting | `run`, `model`, `graph`, `format` |
+//! | [`model`] | checkpoints, packed files, model families, tokenizer, sampling, labelled texts | `graph`, `format` |
+//! | [`run`] | one interface over engine and reference; the generation loop, examples as batches | `engine`, `reference`, `model`, `graph` |
+//! | [`eval`] | loss, perplexity, accuracy, divergence, agreement, noise of weights, memory accounting | `run`, `model`, `graph`, `format` |
 //! | [`cases`] | *the* case table: every kernel x formats x shapes x tolerance; model verification | all above |
 //! | [`search`] | spaces of assignments, samplers, evaluators, the journal, reports | `eval`, `run`, `engine`, `gpu`, `model`, `graph`, `format` |
 //! | `cli` (program) | the verbs; the only user of clap, anyhow and progress bars | all above |

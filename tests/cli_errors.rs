@@ -76,11 +76,11 @@ fn bad_files_are_refused() {
     place.fails(&["quantize", "--model", "folder", "--format", "int4", "--output", "x"], &["config.json"]);
     place.fails(&["inspect", "--model", "folder"], &["config.json"]);
     place.fails(&["dequantize", "folder", "--output", "x"], &["not a file"]);
-    std::fs::write(place.path("folder/config.json"), r#"{"architectures": ["BertModel"]}"#).unwrap();
+    std::fs::write(place.path("folder/config.json"), r#"{"architectures": ["T5Model"]}"#).unwrap();
     std::fs::copy(place.path("good"), place.path("folder/model.safetensors")).unwrap();
     place.fails(
         &["quantize", "--model", "folder", "--format", "int4", "--output", "x"],
-        &["BertModel", "supported", "--model folder/model.safetensors"],
+        &["T5Model", "supported", "--model folder/model.safetensors"],
     );
     place.ok(&["quantize", "--model", "folder/model.safetensors", "--format", "int4", "--output", "y"]);
 

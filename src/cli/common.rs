@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anybit::engine::{Resident, SessionOptions};
 use anybit::eval::MemoryReport;
-use anybit::format::{Format, Packed, Scope, Spec};
+use anybit::format::{Format, Packed, Spec};
 use anybit::gpu::{Gpu, OpenOptions};
 use anybit::graph::{Assignment, WeightId, Weights};
-use anybit::model::Model;
+use anybit::model::{Model, Task};
 use anybit::run::Runner;
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
@@ -89,6 +89,21 @@ impl FormatArgs {
     }
 }
 
+/// Says which verb runs a model that `verb` cannot run.
+pub(crate) fn require(model: &Model, task: Task, verb: &str) -> Result<()> {
+    let is = model.task();
+    if is != task {
+        bail!(
+            "`anybit {verb}` wants {}, and model `{}` is {}; `anybit {}` runs it",
+            task.name(),
+            model.name(),
+            is.name(),
+            is.verb()
+        );
+    }
+    Ok(())
+}
+
 /// The assignment in which nothing is quantized further: block linears in f32 for a checkpoint.
 pub(crate) fn f32_assignment(model: &Model) -> Assignment {
     Assignment::uniform(model.graph(), &model.native_formats(), Spec::from(Format::F32))
@@ -97,12 +112,6 @@ pub(crate) fn f32_assignment(model: &Model) -> Assignment {
 /// Whether a format loses nothing of what a checkpoint holds, so that the f32 model can be had from it.
 pub(crate) fn is_natural(format: Format) -> bool {
     matches!(format, Format::F32 | Format::F16 | Format::Bf16)
-}
-
-/// The spec that `generate` and `eval` give the block linears of an unquantized model: the best loss per bit of
-/// the formats with 4 to 5 bits on the default model.
-pub(crate) fn default_spec() -> Spec {
-    Spec::from(Format::Int { bits: 4, scope: Scope::Group(32) })
 }
 
 /// `model` under `assignment` on the device of `resident`, or on the CPU reference where there is none.

@@ -4,45 +4,48 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anybit::engine::{Resident, SessionOptions};
-use anybit::eval::{Batching, EvalReport, MemoryReport, evaluate};
+use anybit::eval::{Batching, EvalReport, MemoryReport, evaluate, longest};
 use anybit::gpu::Gpu;
 use anybit::graph::{Assignment, Role};
-use anybit::model::Model;
-use anybit::model::embedded::heldout_text;
-use anybit::model::text::{Window, windows};
-use anyhow::{Context as _, Result, bail};
+use anybit::model::{Example, Model, Unit};
+use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::common::{self, DeviceArgs, FormatArgs, ModelArgs};
+use super::examples::{Amount, ExampleArgs, ExampleSet};
 
-/// Longest window without --context: loss changes little beyond it, and KV caches grow with it.
-const WINDOW: usize = 2048;
 /// Bytes of logits per step on the CPU.
 const REFERENCE_LOGITS: u64 = 64 << 20;
 
-/// Measure a model on a text: loss, perplexity, divergence from the f32 model, size
+/// Measure a model on a text or on labelled texts: loss, accuracy, divergence from the f32 model, size
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   anybit eval
   anybit eval --format \"base11(layout=9in32,group=256)\" --json
   anybit eval --model path/to/model --text sample.txt --format \"int4(group=128)@int8\"
   anybit eval --model packed.safetensors --baseline path/to/model --text sample.txt
+  anybit eval --model path/to/classifier --data labelled.tsv --format int8
 
 Without --format or --qconfig this measures what `anybit generate` would run: a packed file as it was packed, the \
-block linears of any other model as int4(group=32). `--format f32` measures the unquantized model. KL divergence \
+block linears of any other model as int4(group=32), of a BigNet as base 11. `--format f32` measures the unquantized model. KL divergence \
 and top-1 agreement compare with the f32 model, which runs beside it on the same executor; for a packed file that \
 model is gone, so they need --baseline.
 
 The text is cut into windows of the model's context (at most 2048 tokens, see --context), which predict every next \
 token; what does not fill the last window is left out. Where the text holds <|endoftext|>, each document is a \
-sequence of its own with a beginning-of-text token in front.")]
+sequence of its own with a beginning-of-text token in front.
+
+A classifier is measured on labelled texts (--data), lines of text<TAB>label or, for pairs, text<TAB>text<TAB>label; \
+a label is the number or the name of a class. Quotes are plain text. A header of column names (sentence, label …) is \
+recognized. Loss, KL and agreement are then those of the classes, per example. Texts longer than the model's context \
+lose their end, which is said.")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     format: FormatArgs,
     #[command(flatten)]
-    text: TextArgs,
+    examples: ExampleArgs,
     /// Unquantized model to compare with [default: the model itself in f32]
     #[arg(long, value_name = "PATH")]
     baseline: Option<PathBuf>,
@@ -51,20 +54,6 @@ pub(crate) struct Args {
     json: bool,
     #[command(flatten)]
     device: DeviceArgs,
-}
-
-/// What a model is to predict.
-#[derive(clap::Args, Clone, Debug)]
-pub(crate) struct TextArgs {
-    /// UTF-8 text to predict [default: text that the embedded model was not trained on]
-    #[arg(long, value_name = "FILE")]
-    text: Option<PathBuf>,
-    /// Evaluate only the first N windows of the text
-    #[arg(long, value_name = "N", value_parser = common::positive)]
-    windows: Option<usize>,
-    /// Tokens per window [default: the model's context, at most 2048]
-    #[arg(long, value_name = "N", value_parser = common::positive)]
-    context: Option<usize>,
 }
 
 /// What the model is compared with.
@@ -81,11 +70,11 @@ enum Baseline {
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
     let model = args.model.load()?;
-    let assignment = args.format.assignment(&model, common::default_spec())?;
+    let assignment = args.format.assignment(&model, model.default_spec())?;
     let baseline = baseline(args, &model, &assignment)?;
-    let (windows, available) = args.text.windows(&model, args.model.model.is_none())?;
+    let set = args.examples.read(&model, args.model.model.is_none(), Amount::All)?;
     let gpu = args.device.open()?;
-    let (batching, longest) = batching(&model, &windows, gpu.as_deref());
+    let (batching, longest) = batching(&model, &set.examples, gpu.as_deref());
     let graph = model.graph();
     let memory = MemoryReport::new(graph, &assignment, batching.sequences, longest, batching.tokens)?;
     common::note("adapter", &common::device_line(gpu.as_deref()));
@@ -93,8 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     common::note("model", &common::model_line(&model));
     common::note("format", &common::mix_line(&model, &assignment));
     common::note("weights", &common::bytes_line(&memory));
-    let part = if windows.len() < available { " (--windows)" } else { "" };
-    common::note("text", &format!("{} of {available} windows{part}", windows.len()));
+    common::note("text", &set.line());
     if let Baseline::Missing(why) = &baseline {
         common::note("note", why);
     }
@@ -117,47 +105,60 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
             Some(common::runner(model, other_resident.as_mut(), assignment, options)?)
         }
     };
-    let tokens: usize = windows.iter().map(|w| w.inputs.len()).sum();
-    let bar = common::progress(tokens as u64, "evaluating");
+    let bar = common::progress(set.predictions() as u64, "evaluating");
     let start = Instant::now();
     let report =
-        evaluate(&mut runner, beside.as_mut(), &windows, batching, &mut |n| bar.set_position(n as u64));
+        evaluate(&mut runner, beside.as_mut(), &set.examples, batching, &mut |n| bar.set_position(n as u64));
     bar.finish_and_clear();
     let mut report = report?;
     let seconds = start.elapsed().as_secs_f64();
     if matches!(baseline, Baseline::Same) {
         (report.kl, report.top1_agreement, report.baseline_loss) = (Some(0.0), Some(1.0), Some(report.loss));
     }
-    let speed = report.tokens as f64 / seconds;
+    let speed = report.predictions as f64 / seconds;
     if args.json {
-        let json = json!({
+        let mut json = json!({
             "loss": report.loss,
             "perplexity": report.perplexity,
             "kl": report.kl,
             "top1_agreement": report.top1_agreement,
             "baseline_loss": report.baseline_loss,
             "accuracy": report.accuracy,
-            "tokens": report.tokens,
-            "windows": report.windows,
-            "windows_available": available,
             "bytes": memory.bytes,
             "f32_bytes": memory.f32_bytes,
             "bits_per_weight": memory.bits_per_weight,
             "model_bits_per_weight": memory.model_bits_per_weight,
             "uploaded_bytes": uploaded,
             "seconds": seconds,
-            "tokens_per_second": speed,
             "adapter": gpu.as_ref().map(|gpu| gpu.adapter()),
             "backend": common::backend_name(gpu.as_deref()),
             "model": model.name(),
             "format": common::mix_json(&model, &assignment),
         });
+        let counts = match set.unit {
+            Unit::Token => json!({
+                "tokens": report.predictions,
+                "windows": report.examples,
+                "windows_available": set.available(),
+                "tokens_per_second": speed,
+            }),
+            Unit::Example => json!({
+                "examples": report.examples,
+                "examples_available": set.available(),
+                "cut": set.cut,
+                "examples_per_second": speed,
+            }),
+        };
+        if let (Some(json), Some(counts)) = (json.as_object_mut(), counts.as_object()) {
+            json.extend(counts.clone());
+        }
         common::print(&format!("{json:#}\n"))?;
     } else {
-        common::print(&table(&report, &memory, uploaded))?;
+        common::print(&table(&set, &report, &memory, uploaded))?;
         let both = if beside.is_some() { ", both models together" } else { "" };
         eprintln!();
-        common::note("time", &format!("{seconds:.2} s, {speed:.0} tokens/s{both}"));
+        let unit = set.unit.name();
+        common::note("time", &format!("{seconds:.2} s, {speed:.0} {unit}s/s{both}"));
     }
     if !report.loss.is_finite() {
         eprintln!("WARNING: the loss is not a number; the model's values overflowed in this format");
@@ -203,111 +204,24 @@ fn baseline(args: &Args, model: &Model, assignment: &Assignment) -> Result<Basel
     Ok(if f32 == *assignment { Baseline::Same } else { Baseline::Own(f32) })
 }
 
-/// Windows that run together, and the length of the longest one.
-pub(crate) fn batching(model: &Model, windows: &[Window], gpu: Option<&Gpu>) -> (Batching, usize) {
-    let longest = windows.iter().map(|w| w.inputs.len()).max().unwrap_or(1);
+/// How examples are batched, and the length of the longest one.
+pub(crate) fn batching(model: &Model, examples: &[Example], gpu: Option<&Gpu>) -> (Batching, usize) {
     let room = gpu.map_or(REFERENCE_LOGITS, Gpu::max_binding);
-    let mut batching = Batching::new(longest, model.graph().output_width(), room);
-    batching.sequences = batching.sequences.min(windows.len());
-    (batching, longest)
+    (Batching::new(model.graph(), examples, room), longest(examples))
 }
 
-impl TextArgs {
-    /// The file asked for.
-    pub(crate) fn path(&self) -> Option<&PathBuf> {
-        self.text.as_ref()
-    }
-
-    /// The number of windows asked for.
-    pub(crate) fn windows_asked(&self) -> Option<usize> {
-        self.windows
-    }
-
-    /// The tokens per window asked for.
-    pub(crate) fn context_asked(&self) -> Option<usize> {
-        self.context
-    }
-
-    /// Asks for what another command line asked for; a file that is named stays.
-    pub(crate) fn restore(&mut self, text: Option<PathBuf>, windows: Option<usize>, context: Option<usize>) {
-        self.text = self.text.take().or(text);
-        (self.windows, self.context) = (windows, context);
-    }
-
-    /// Tokens per window.
-    fn context(&self, model: &Model) -> Result<usize> {
-        let most = model.graph().context;
-        match self.context {
-            Some(n) if n > most => bail!("--context {n}, the model has {most}; give at most that"),
-            Some(n) => Ok(n),
-            None => Ok(most.min(WINDOW)),
-        }
-    }
-
-    /// The windows to evaluate, and how many the text has. `is_embedded` says that the default text is the model's own.
-    pub(crate) fn windows(&self, model: &Model, is_embedded: bool) -> Result<(Vec<Window>, usize)> {
-        self.windows_of(model, is_embedded, None)
-    }
-
-    /// The same, with `most` windows where --windows is not given.
-    pub(crate) fn windows_of(
-        &self,
-        model: &Model,
-        is_embedded: bool,
-        most: Option<usize>,
-    ) -> Result<(Vec<Window>, usize)> {
-        let Some(tokenizer) = model.tokenizer() else {
-            bail!(
-                "model `{}` has no tokenizer.json, so it cannot read a text; put the model's tokenizer.json beside its \
-                 config.json",
-                model.name()
-            );
-        };
-        let (label, bytes) = match &self.text {
-            Some(path) => {
-                let bytes =
-                    std::fs::read(path).map_err(|e| anybit::Error::io("cannot read the text", path, e))?;
-                (path.display().to_string(), bytes)
-            }
-            None => {
-                if !is_embedded {
-                    eprintln!(
-                        "NOTE: no --text given: this is the embedded model's held-out text, from Shakespeare"
-                    );
-                }
-                ("held-out text".to_string(), heldout_text().as_bytes().to_vec())
-            }
-        };
-        let context = self.context(model)?;
-        let mut windows = windows(&bytes, tokenizer, model.bos(), context).context(label)?;
-        let available = windows.len();
-        windows.truncate(self.windows.or(most).unwrap_or(available));
-        let vocabulary = model.graph().token_count();
-        if let Some(id) = windows
-            .iter()
-            .flat_map(|w| w.inputs.iter().chain(&w.targets))
-            .find(|&&id| id as usize >= vocabulary)
-        {
-            bail!(
-                "model `{}`: the tokenizer gives token id {id}, the model knows {vocabulary} ids; tokenizer.json belongs to \
-                 another model",
-                model.name()
-            );
-        }
-        Ok((windows, available))
-    }
-}
-
-fn table(report: &EvalReport, memory: &MemoryReport, uploaded: u64) -> String {
+fn table(set: &ExampleSet, report: &EvalReport, memory: &MemoryReport, uploaded: u64) -> String {
     let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_string());
-    let rows = [
-        ("loss", format!("{:.6} nats per token", report.loss)),
-        ("loss in f32", or_dash(report.baseline_loss.map(|v| format!("{v:.6} nats per token")))),
+    let nats = |value: f64| format!("{value:.6} nats per {}", set.unit.name());
+    let percent = |value: f64| format!("{:.2} %", value * 100.0);
+    let mut rows = vec![
+        ("loss", nats(report.loss)),
+        ("loss in f32", or_dash(report.baseline_loss.map(nats))),
         ("perplexity", format!("{:.4}", report.perplexity)),
-        ("KL to f32", or_dash(report.kl.map(|v| format!("{v:.6} nats per token")))),
-        ("top-1 agreement", or_dash(report.top1_agreement.map(|v| format!("{:.2} %", v * 100.0)))),
-        ("top-1 accuracy", format!("{:.2} %", report.accuracy * 100.0)),
-        ("tokens", format!("{} in {} windows", report.tokens, report.windows)),
+        ("KL to f32", or_dash(report.kl.map(nats))),
+        ("top-1 agreement", or_dash(report.top1_agreement.map(percent))),
+        ("top-1 accuracy", percent(report.accuracy)),
+        ("tokens", format!("{} in {} windows", report.predictions, report.examples)),
         (
             "bits per weight",
             format!(
@@ -318,5 +232,19 @@ fn table(report: &EvalReport, memory: &MemoryReport, uploaded: u64) -> String {
         ("bytes", common::bytes_line(memory)),
         ("uploaded", format!("{} of weights", common::bytes(uploaded))),
     ];
+    if set.unit == Unit::Example {
+        rows.retain(|(label, _)| *label != "perplexity");
+        let correct = (report.accuracy * report.examples as f64).round();
+        for row in &mut rows {
+            match row.0 {
+                "top-1 accuracy" => {
+                    *row = ("accuracy", format!("{} ({correct} of {})", row.1, report.examples))
+                }
+                "tokens" => *row = ("examples", set.line()),
+                "top-1 agreement" => row.0 = "agreement",
+                _ => {}
+            }
+        }
+    }
     rows.iter().map(|(label, value)| format!("{label:<16} {value}\n")).collect()
 }

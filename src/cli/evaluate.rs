@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value, json};
 
 use super::common::{self, DeviceArgs, ModelArgs};
-use super::eval::{self, TextArgs};
+use super::eval;
+use super::examples::{ExampleArgs, OF_A_TRIAL};
 use super::meter::{Meter, MeterArgs};
 
 /// Measure assignments read from standard input, keeping everything resident: for hyperopt, Optuna, Ray Tune …
@@ -20,7 +21,7 @@ use super::meter::{Meter, MeterArgs};
 or {\"id\": anything, \"qconfig\": {…}}. Each is answered by one line, in order:
   {\"id\": …, \"loss\": 3.1, \"kl\": 0.004, \"top1_agreement\": 0.95, \"accuracy\": 0.3, \"bytes\": 1760000,
    \"nominal_bytes\": 2000000, \"bits_per_weight\": 4.5, \"latency\": null, \"seconds\": 0.06}
-or {\"id\": …, \"error\": \"what is wrong\"}, and the next line is read. Loss and KL are in nats per token, latency (with \
+or {\"id\": …, \"error\": \"what is wrong\"}, and the next line is read. Loss and KL are in nats per token (per example with --data), latency (with \
 --latency) in seconds, seconds is how long the answer took. Layers that a qconfig does not name keep the format of the \
 checkpoint. Weights are packed and uploaded at first use; an assignment of variants seen before only rebinds them.
 
@@ -35,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long, required = true)]
     stdin: bool,
     #[command(flatten)]
-    text: TextArgs,
+    examples: ExampleArgs,
     /// Add the latency of a pass of N tokens, summed over layers that are timed once (1: a step of decoding)
     #[arg(long, value_name = "N", value_parser = common::positive, num_args = 0..=1, default_missing_value = "1")]
     latency: Option<usize>,
@@ -45,19 +46,16 @@ pub(crate) struct Args {
     device: DeviceArgs,
 }
 
-/// Windows without --windows: a batch that takes a fraction of a second even on a software driver.
-pub(crate) const WINDOWS: usize = 6;
-
 pub(crate) fn run(args: &Args) -> Result<bool> {
     let model = args.model.load()?;
     if !eval::is_unquantized(&model) {
         bail!("model `{}` is quantized already; give the original checkpoint", model.name());
     }
-    let (windows, available) = args.text.windows_of(&model, args.model.model.is_none(), Some(WINDOWS))?;
+    let set = args.examples.read(&model, args.model.model.is_none(), OF_A_TRIAL)?;
     let gpu = args.device.open()?;
     common::note("adapter", &common::device_line(gpu.as_deref()));
     common::note("model", &common::model_line(&model));
-    common::note("text", &format!("{} of {available} windows", windows.len()));
+    common::note("text", &set.line());
     let packer = args.meter.packer(&model)?;
     let options = DeviceOptions {
         memory: args.meter.device_memory,
@@ -65,7 +63,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         fused: !args.device.naive,
         latency_tokens: args.latency,
     };
-    let mut meter = Meter::new(gpu, &model, &packer, Costs::new(model.graph()), &windows, options)?;
+    let mut meter = Meter::new(gpu, &model, &packer, Costs::new(model.graph()), &set.examples, options)?;
     common::note("loss", &format!("{:.6} in f32", meter.baseline_loss()));
     let native = model.native_formats();
     let mut lines = 0u64;

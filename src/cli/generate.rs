@@ -6,7 +6,7 @@ use anybit::eval::MemoryReport;
 use anybit::format::Spec;
 use anybit::graph::Assignment;
 use anybit::model::sampling::{Sampler, SamplingOptions};
-use anybit::model::{Model, Tokenizer};
+use anybit::model::{Model, Task, Tokenizer};
 use anybit::run::{GenerationOptions, GenerationReport, StopReason, generate};
 use anyhow::{Result, bail};
 use indicatif::ProgressBar;
@@ -86,7 +86,8 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     };
     Sampler::new(sampling)?; // refuses bad options before anything is loaded
     let model = args.model.load()?;
-    let assignment = args.format.assignment(&model, common::default_spec())?;
+    common::require(&model, Task::Generation, "generate")?;
+    let assignment = args.format.assignment(&model, model.default_spec())?;
     let other = args.compare.map(|spec| Assignment::uniform(model.graph(), &model.native_formats(), spec));
     let job = job(args, &model, sampling)?;
     let gpu = args.device.open()?;

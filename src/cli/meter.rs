@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use anybit::gpu::Gpu;
 use anybit::graph::Assignment;
-use anybit::model::Model;
-use anybit::model::text::Window;
+use anybit::model::{Example, Model};
 use anybit::search::{
     Costs, DeviceEvaluator, DeviceOptions, Evaluator, Outcome, Packer, ReferenceEvaluator, Usage, Variant,
 };
@@ -102,17 +101,17 @@ impl<'a> Meter<'a> {
         model: &'a Model,
         packer: &'a Packer<'a>,
         costs: Costs,
-        windows: &[Window],
+        examples: &[Example],
         options: DeviceOptions,
     ) -> Result<Self> {
         Ok(match gpu {
             Some(gpu) => {
-                Self::Device(Box::new(DeviceEvaluator::new(gpu, model, packer, costs, windows, options)?))
+                Self::Device(Box::new(DeviceEvaluator::new(gpu, model, packer, costs, examples, options)?))
             }
             None if options.latency_tokens.is_some() => {
                 bail!("latency is that of a device, and this is the CPU reference; leave latency out")
             }
-            None => Self::Reference(Box::new(ReferenceEvaluator::new(model, packer, costs, windows)?)),
+            None => Self::Reference(Box::new(ReferenceEvaluator::new(model, packer, costs, examples)?)),
         })
     }
 
@@ -123,11 +122,18 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// The same weights on other windows.
-    pub(crate) fn on(self, model: &'a Model, windows: &[Window], in_flight: usize) -> Result<Self> {
+    pub(crate) fn baseline_accuracy(&self) -> f64 {
+        match self {
+            Self::Device(device) => device.baseline_accuracy(),
+            Self::Reference(reference) => reference.baseline_accuracy(),
+        }
+    }
+
+    /// The same weights on other examples.
+    pub(crate) fn on(self, model: &'a Model, examples: &[Example], in_flight: usize) -> Result<Self> {
         Ok(match self {
-            Self::Device(device) => Self::Device(Box::new(device.on(model, windows, in_flight)?)),
-            Self::Reference(reference) => Self::Reference(Box::new(reference.on(windows)?)),
+            Self::Device(device) => Self::Device(Box::new(device.on(model, examples, in_flight)?)),
+            Self::Reference(reference) => Self::Reference(Box::new(reference.on(examples)?)),
         })
     }
 

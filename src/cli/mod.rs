@@ -1,19 +1,24 @@
 //! The verbs, one file each. The only place that knows clap, anyhow and progress bars.
 
+mod classify;
 mod columns;
 mod common;
 mod dequantize;
 mod devices;
+mod embed;
 mod eval;
 mod evaluate;
+mod examples;
 mod explain;
 mod formats;
 mod generate;
 mod inspect;
 mod meter;
 mod quantize;
+mod run;
 mod search;
 mod sweep;
+mod texts;
 mod unfit;
 mod verify;
 
@@ -48,6 +53,9 @@ struct Cli {
 enum Verb {
     Devices(devices::Args),
     Generate(generate::Args),
+    Classify(classify::Args),
+    Embed(embed::Args),
+    Run(run::Args),
     Eval(eval::Args),
     Evaluate(evaluate::Args),
     Search(Box<search::Args>),
@@ -66,6 +74,9 @@ pub(crate) fn main() -> ExitCode {
     let result = match cli.verb {
         Verb::Devices(args) => devices::run(&args),
         Verb::Generate(args) => generate::run(&args),
+        Verb::Classify(args) => classify::run(&args),
+        Verb::Embed(args) => embed::run(&args),
+        Verb::Run(args) => run::run(&args),
         Verb::Eval(args) => eval::run(&args),
         Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Search(args) => search::run(&args),

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anybit::cases::{self, CaseResult, Filter, Line, ModelCheck, NodeResult};
-use anybit::format::{Format, Scope, Spec};
 use anybit::gpu::{Gpu, OpenOptions};
 use anybit::graph::{Assignment, Graph};
 use anybit::model::Model;
@@ -130,8 +129,7 @@ struct Subject {
 impl Subject {
     fn load(args: &Args) -> Result<Self> {
         let model = args.model.load()?;
-        let default = Spec::from(Format::Int { bits: 4, scope: Scope::Group(32) });
-        let assignment = args.format.assignment(&model, default)?;
+        let assignment = args.format.assignment(&model, model.default_spec())?;
         let graph = Arc::new(model.graph().clone());
         Ok(Self { model, graph, assignment })
     }
@@ -174,7 +172,7 @@ fn print(mode: &Mode) {
     if !mode.nodes.is_empty() {
         println!("\nmodel, shaders {}", mode.name);
         for plan in ["fused", "naive"] {
-            for step in ["prefill", "decode"] {
+            for step in ["prefill", "decode", "again"] {
                 let of = || mode.nodes.iter().filter(move |r| (r.plan, r.step) == (plan, step));
                 print_nodes(&format!("{plan} {step}"), &of().collect::<Vec<_>>());
             }

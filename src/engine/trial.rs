@@ -25,7 +25,7 @@ use crate::graph::{Assignment, Batch, Graph, NodeId, Op, Role, WeightId, Weights
 /// every trial runs in full.
 const KEPT_BYTES: u64 = 2 << 30;
 
-/// A batch and the tokens it is to predict, one per output row.
+/// A batch and what it is to predict, a token or class per output row.
 #[derive(Clone, Debug)]
 pub struct Prediction {
     /// What is fed.
@@ -34,19 +34,19 @@ pub struct Prediction {
     pub targets: Vec<u32>,
 }
 
-/// Sums over all predicted tokens.
+/// Sums over all predictions.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
     /// Cross-entropy, nats.
     pub loss: f64,
     /// Divergence from the baseline, nats.
     pub kl: f64,
-    /// Tokens whose most probable prediction is the target.
+    /// Predictions whose most probable outcome is the target.
     pub correct: f64,
-    /// Tokens whose most probable prediction is the baseline's.
+    /// Predictions whose most probable outcome is the baseline's.
     pub agreeing: f64,
-    /// Predicted tokens.
-    pub tokens: usize,
+    /// Predicted tokens or classes.
+    pub predictions: usize,
 }
 
 /// How a [`Trials`] runs.
@@ -251,7 +251,7 @@ impl Trials {
             tally.kl += f64::from(sums[1]);
             tally.correct += f64::from(sums[2]);
             tally.agreeing += f64::from(sums[3]);
-            tally.tokens += state.rows();
+            tally.predictions += state.rows();
         }
         tally
     }

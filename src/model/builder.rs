@@ -35,6 +35,11 @@ impl<'a> Builder<'a> {
         Ok(self.graph.weight(tensor, rows, cols, Role::Linear, true))
     }
 
+    /// Whether the file has a tensor of this name.
+    pub(crate) fn has(&self, tensor: &str) -> bool {
+        self.reader.shape(tensor).is_some()
+    }
+
     /// A vector.
     pub(crate) fn vector(&mut self, tensor: String, len: usize) -> Result<WeightId> {
         self.check(&tensor, &[len])?;

@@ -5,24 +5,33 @@
 //! nothing a file claims is believed before it has been checked against what the file holds.
 
 pub mod atomic;
+mod bert;
+mod bignet;
 mod builder;
 mod checkpoint;
 mod config;
 mod dequantize;
 pub mod embedded;
+mod example;
 mod gpt2;
+pub mod labelled;
 mod llama;
+mod matrix_file;
 mod quantize;
 mod reader;
 pub mod sampling;
+mod task;
 pub mod text;
 mod tokenizer;
 mod writer;
 
 pub use checkpoint::{Dtype, Element, TensorFile, TensorInfo};
 pub use dequantize::dequantize_file;
+pub use example::{Example, TextTokens, Unit};
+pub use matrix_file::MatrixFile;
 pub use quantize::{Matrix, Progress, Report, TensorReport, matrices, quantize_file, quantize_model};
 pub use reader::{Entry, Reader};
+pub use task::{Encoding, Task};
 pub use tokenizer::{TextStream, Tokenizer};
 pub use writer::{Planned, Writer};
 
@@ -37,6 +46,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Model {
     name: String,
+    task: Task,
+    labels: Vec<String>,
     graph: Graph,
     reader: Reader,
     tokenizer: Option<Tokenizer>,
@@ -130,9 +141,16 @@ impl Model {
 
     fn new(name: String, reader: Reader, texts: Texts, label: &str) -> Result<Self> {
         let config = Config::parse(texts.config.as_bytes(), &format!("{label}: config.json"))?;
-        let graph = match architecture(&config)? {
+        let (architecture, task) = architecture(&config)?;
+        let graph = match architecture {
             Architecture::Llama => llama::graph(&config, &reader)?,
             Architecture::Gpt2 => gpt2::graph(&config, &reader)?,
+            Architecture::Bert => bert::graph(&config, &reader, task, None)?,
+            Architecture::BigNet => bignet::graph(&config, &reader)?,
+        };
+        let labels = match task {
+            Task::Classification => task::labels(&config, graph.output_width())?,
+            _ => Vec::new(),
         };
         for weight in &graph.weights {
             check_packed(&reader, weight)?;
@@ -151,7 +169,7 @@ impl Model {
         let in_vocabulary = |id: &u32| (*id as usize) < graph.token_count();
         eos.retain(in_vocabulary);
         let bos = config.token_ids("bos_token_id")?.first().copied().filter(in_vocabulary);
-        Ok(Self { name, graph, reader, tokenizer, texts, eos, bos })
+        Ok(Self { name, task, labels, graph, reader, tokenizer, texts, eos, bos })
     }
 
     /// Name of the folder or file, for reports.
@@ -210,14 +228,7 @@ impl Model {
             invalid!("model `{}` has no tokenizer.json, so it cannot read text", self.name);
         };
         let ids = tokenizer.encode_prompt(prompt)?;
-        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.graph.token_count()) {
-            invalid!(
-                "model `{}`: the tokenizer gives token id {id}, the model knows {} ids; tokenizer.json belongs to \
-                 another model",
-                self.name,
-                self.graph.token_count()
-            );
-        }
+        self.check_ids(&ids)?;
         Ok(ids)
     }
 
@@ -327,17 +338,24 @@ impl Weights for Model {
 enum Architecture {
     Llama,
     Gpt2,
+    Bert,
+    BigNet,
 }
 
-fn architecture(config: &Config) -> Result<Architecture> {
+fn architecture(config: &Config) -> Result<(Architecture, Task)> {
     let first = |value: &Value| value.as_array().and_then(|list| list.first()?.as_str().map(str::to_owned));
     let stated = config.get("architectures").and_then(first);
     let model_type = config.get("model_type").and_then(Value::as_str);
     match (stated.as_deref(), model_type) {
-        (Some("LlamaForCausalLM"), _) | (None, Some("llama")) => Ok(Architecture::Llama),
-        (Some("GPT2LMHeadModel"), _) | (None, Some("gpt2")) => Ok(Architecture::Gpt2),
+        (Some("LlamaForCausalLM"), _) | (None, Some("llama")) => Ok((Architecture::Llama, Task::Generation)),
+        (Some("GPT2LMHeadModel"), _) | (None, Some("gpt2")) => Ok((Architecture::Gpt2, Task::Generation)),
+        (Some("BertForSequenceClassification"), _) => Ok((Architecture::Bert, Task::Classification)),
+        (Some("BertForMaskedLM"), _) => Ok((Architecture::Bert, Task::MaskedText)),
+        (Some("BertModel"), _) | (None, Some("bert")) => Ok((Architecture::Bert, Task::Encoding)),
+        (Some("BigNet"), _) => Ok((Architecture::BigNet, Task::Rows)),
         (stated, model_type) => invalid!(
-            "{}: architecture {} is not supported; supported are LlamaForCausalLM and GPT2LMHeadModel",
+            "{}: architecture {} is not supported; supported are LlamaForCausalLM, GPT2LMHeadModel, \
+             BertForSequenceClassification, BertModel, BertForMaskedLM and BigNet",
             config.label(),
             stated.or(model_type).unwrap_or("missing")
         ),

@@ -1,19 +1,11 @@
 //! Cutting a text into the windows a language model is evaluated on.
 
+use super::example::Example;
 use super::tokenizer::Tokenizer;
 use crate::error::{Result, invalid};
 
 /// What separates documents in a text.
 const SEPARATOR: &str = "<|endoftext|>";
-
-/// A stretch of text: `inputs[i]` is fed at position `i`, and `targets[i]` is the token that follows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// Token ids, at most the context long.
-    pub inputs: Vec<u32>,
-    /// As many ids as inputs.
-    pub targets: Vec<u32>,
-}
 
 /// What to do with tokens at the end of a text that do not fill a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +21,7 @@ pub enum Tail {
 ///
 /// # Errors
 /// As [`windows_with`].
-pub fn windows(text: &[u8], tokenizer: &Tokenizer, bos: Option<u32>, context: usize) -> Result<Vec<Window>> {
+pub fn windows(text: &[u8], tokenizer: &Tokenizer, bos: Option<u32>, context: usize) -> Result<Vec<Example>> {
     windows_with(text, tokenizer, bos, context, Tail::Drop)
 }
 
@@ -48,7 +40,7 @@ pub fn windows_with(
     bos: Option<u32>,
     context: usize,
     tail: Tail,
-) -> Result<Vec<Window>> {
+) -> Result<Vec<Example>> {
     if context == 0 {
         invalid!("windows of 0 tokens; want at least 1");
     }
@@ -68,7 +60,7 @@ pub fn windows_with(
     } else {
         let ids = tokenizer.encode(text)?;
         windows.extend(cut(&ids, context));
-        let is_partial = |window: &Window| window.inputs.len() < context;
+        let is_partial = |window: &Example| window.inputs.len() < context;
         if tail == Tail::Drop && windows.len() > 1 && windows.last().is_some_and(is_partial) {
             windows.pop();
         }
@@ -79,9 +71,9 @@ pub fn windows_with(
     Ok(windows)
 }
 
-fn cut(ids: &[u32], context: usize) -> impl Iterator<Item = Window> {
+fn cut(ids: &[u32], context: usize) -> impl Iterator<Item = Example> {
     let inputs = &ids[..ids.len().saturating_sub(1)];
     let targets = ids.get(1..).unwrap_or_default();
     let pairs = inputs.chunks(context).zip(targets.chunks(context));
-    pairs.map(|(inputs, targets)| Window { inputs: inputs.to_vec(), targets: targets.to_vec() })
+    pairs.map(|(inputs, targets)| Example::window(inputs.to_vec(), targets.to_vec()))
 }

@@ -1,8 +1,10 @@
 //! Text to token ids and back, with Hugging Face's `tokenizers`.
 
 use super::checkpoint::reject_other_formats;
+use super::example::TextTokens;
 use crate::error::{Error, Result, invalid};
 use std::path::Path;
+use tokenizers::{PostProcessor as _, TruncationParams, truncate_encodings};
 
 /// A tokenizer read from a `tokenizer.json`.
 #[derive(Debug)]
@@ -55,6 +57,32 @@ impl Tokenizer {
     /// When the tokenizer cannot represent the text.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_with(text, true)
+    }
+
+    /// A text, or a pair of texts, with the special tokens and segments that the tokenizer gives them, in at most `most`
+    /// tokens: of longer ones the end of the text is cut off (of a pair the end of the longer text, then of both),
+    /// special tokens stay.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot represent the text, or `most` has no room for the special tokens.
+    pub fn encode_text(&self, text: &str, pair: Option<&str>, most: usize) -> Result<TextTokens> {
+        let failed = |error| Error::Invalid(format!("{}: cannot tokenize the text: {error}", self.label));
+        let special = self.inner.get_post_processor().map_or(0, |p| p.added_tokens(pair.is_some()));
+        if most < special {
+            invalid!("a context of {most} tokens has no room for the {special} special tokens of a text");
+        }
+        let plain = |text: &str| self.inner.encode_fast(text, false).map_err(failed);
+        let (first, second) = (plain(text)?, pair.map(plain).transpose()?);
+        let whole = first.len() + second.as_ref().map_or(0, |second| second.len());
+        let params = TruncationParams { max_length: most - special, ..TruncationParams::default() };
+        let (first, second) = truncate_encodings(first, second, &params).map_err(failed)?;
+        let kept = first.len() + second.as_ref().map_or(0, |second| second.len());
+        let encoding = self.inner.post_process(first, second, true).map_err(failed)?;
+        Ok(TextTokens {
+            ids: encoding.get_ids().to_vec(),
+            segments: encoding.get_type_ids().to_vec(),
+            cut: whole - kept,
+        })
     }
 
     fn encode_with(&self, text: &str, special: bool) -> Result<Vec<u32>> {

@@ -1,9 +1,11 @@
 //! Running a model on either executor: the device, or the CPU reference where that was asked for.
 
+mod batching;
 mod generation;
 
 use std::sync::Arc;
 
+pub use batching::{Batching, batches, longest, mean_row, normalize, outputs, softmax};
 pub use generation::{GenerationOptions, GenerationReport, StopReason, generate};
 
 use crate::engine::{LossReport, Losses, Resident, Session, SessionOptions};

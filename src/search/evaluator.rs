@@ -7,18 +7,17 @@ use std::time::{Duration, Instant};
 use super::{Costs, Measurement, Packer};
 use crate::engine::{PassTime, Prediction, Resident, Tally, TrialOptions, Trials};
 use crate::error::{Error, Result, invalid};
-use crate::eval::{Batching, batches, evaluate};
+use crate::eval::{Batching, batches, evaluate, longest};
 use crate::format::{Format, Spec};
 use crate::gpu::Gpu;
 use crate::graph::{Assignment, Role, WeightId};
-use crate::model::Model;
-use crate::model::text::Window;
+use crate::model::{Example, Model};
 use crate::run::Runner;
 
 /// What became of an assignment: a measurement, or why there is none (its loss is not a number, a layer cannot have it).
 pub type Outcome = std::result::Result<Measurement, String>;
 
-/// Measures assignments of one model on one text.
+/// Measures assignments of one model on fixed examples.
 pub trait Evaluator {
     /// The outcomes of `assignments`, in their order.
     ///
@@ -53,7 +52,7 @@ pub fn baseline(model: &Model) -> Assignment {
 }
 
 fn outcome(tally: Tally, costs: &Costs, assignment: &Assignment, latency: Option<f64>) -> Result<Outcome> {
-    let n = tally.tokens.max(1) as f64;
+    let n = tally.predictions.max(1) as f64;
     let (loss, kl) = (tally.loss / n, tally.kl / n);
     if !loss.is_finite() || !kl.is_finite() {
         return Ok(Err(format!(
@@ -111,7 +110,7 @@ pub struct DeviceEvaluator<'a> {
 }
 
 impl<'a> DeviceEvaluator<'a> {
-    /// Runs the f32 model over `windows` and keeps its predictions. `costs` may know variants already.
+    /// Runs the f32 model over `examples` and keeps its predictions. `costs` may know variants already.
     ///
     /// # Errors
     /// When the device cannot hold what a trial needs.
@@ -120,10 +119,10 @@ impl<'a> DeviceEvaluator<'a> {
         model: &Model,
         packer: &'a Packer<'a>,
         costs: Costs,
-        windows: &[Window],
+        examples: &[Example],
         options: DeviceOptions,
     ) -> Result<Self> {
-        Self::with(Resident::new(gpu, options.memory), model, packer, costs, windows, options)
+        Self::with(Resident::new(gpu, options.memory), model, packer, costs, examples, options)
     }
 
     fn with(
@@ -131,21 +130,23 @@ impl<'a> DeviceEvaluator<'a> {
         model: &Model,
         packer: &'a Packer<'a>,
         costs: Costs,
-        windows: &[Window],
+        examples: &[Example],
         options: DeviceOptions,
     ) -> Result<Self> {
         let gpu = resident.gpu();
-        let longest = windows.iter().map(|window| window.inputs.len()).max().unwrap_or(1);
-        let mut batching = Batching::new(longest, model.graph().output_width(), gpu.max_binding());
-        batching.sequences = batching.sequences.min(windows.len().max(1));
-        let group = |group: &[Window]| {
+        let batching = Batching::new(model.graph(), examples, gpu.max_binding());
+        let group = |group: &[Example]| {
             let predictions = batches(group, batching.tokens).into_iter();
             predictions.map(|(batch, targets)| Prediction { batch, targets }).collect()
         };
-        let groups: Vec<Vec<Prediction>> = windows.chunks(batching.sequences).map(group).collect();
+        let mut groups: Vec<Vec<Prediction>> = examples.chunks(batching.sequences).map(group).collect();
+        if model.graph().is_bidirectional() {
+            // Nothing outlives a batch, so all of them can share KV caches.
+            groups = vec![groups.concat()];
+        }
         let trial_options = TrialOptions {
             sequences: batching.sequences,
-            context: longest,
+            context: longest(examples),
             fused: options.fused,
             in_flight: options.in_flight.max(1),
         };
@@ -155,8 +156,10 @@ impl<'a> DeviceEvaluator<'a> {
         let linear = |id: WeightId| model.graph().weights[id].role == Role::Linear;
         let tally =
             trials.set_baseline(packer, &f32, &|id, format| !linear(id) || costs.knows((id, format)))?;
-        if !(tally.loss / tally.tokens.max(1) as f64).is_finite() {
-            invalid!("the loss of the f32 model is not a number on this text; the checkpoint is damaged");
+        if !(tally.loss / tally.predictions.max(1) as f64).is_finite() {
+            invalid!(
+                "the loss of the f32 model is not a number on these examples; the checkpoint is damaged"
+            );
         }
         Ok(Self {
             trials,
@@ -168,14 +171,19 @@ impl<'a> DeviceEvaluator<'a> {
         })
     }
 
-    /// Loss of the f32 model, nats per token.
+    /// Loss of the f32 model, nats per prediction.
     pub fn baseline_loss(&self) -> f64 {
-        self.baseline.loss / self.baseline.tokens.max(1) as f64
+        self.baseline.loss / self.baseline.predictions.max(1) as f64
     }
 
-    /// Predicted tokens per trial.
-    pub fn tokens(&self) -> usize {
-        self.baseline.tokens
+    /// Share of right predictions of the f32 model.
+    pub fn baseline_accuracy(&self) -> f64 {
+        self.baseline.correct / self.baseline.predictions.max(1) as f64
+    }
+
+    /// Predictions per trial.
+    pub fn predictions(&self) -> usize {
+        self.baseline.predictions
     }
 
     /// Runs `assignments` once, so that what they read is resident and the driver has compiled every kernel.
@@ -211,11 +219,11 @@ impl<'a> DeviceEvaluator<'a> {
         self.trials.time_steps(self.packer, assignment, tokens)
     }
 
-    /// The same weights on other windows: nothing is uploaded again but the f32 model.
+    /// The same weights on other examples: nothing is uploaded again but the f32 model.
     ///
     /// # Errors
     /// As [`DeviceEvaluator::new`].
-    pub fn on(self, model: &Model, windows: &[Window], in_flight: usize) -> Result<Self> {
+    pub fn on(self, model: &Model, examples: &[Example], in_flight: usize) -> Result<Self> {
         let options = DeviceOptions {
             memory: None,
             in_flight,
@@ -223,7 +231,7 @@ impl<'a> DeviceEvaluator<'a> {
             latency_tokens: self.latency_tokens,
         };
         let (packer, costs) = (self.packer, self.costs);
-        Self::with(self.trials.into_resident(), model, packer, costs, windows, options)
+        Self::with(self.trials.into_resident(), model, packer, costs, examples, options)
     }
 
     /// What assignments cost.
@@ -298,48 +306,53 @@ pub struct ReferenceEvaluator<'a> {
     model: &'a Model,
     packer: &'a Packer<'a>,
     costs: Costs,
-    windows: Vec<Window>,
+    examples: Vec<Example>,
     batching: Batching,
     baseline: Runner<'a>,
     baseline_loss: f64,
+    baseline_accuracy: f64,
     spent: Duration,
 }
 
 impl<'a> ReferenceEvaluator<'a> {
-    /// For `model` on `windows`.
+    /// For `model` on `examples`.
     ///
     /// # Errors
     /// When the weights cannot be read.
-    pub fn new(model: &'a Model, packer: &'a Packer<'a>, costs: Costs, windows: &[Window]) -> Result<Self> {
-        let longest = windows.iter().map(|window| window.inputs.len()).max().unwrap_or(1);
-        let mut batching = Batching::new(longest, model.graph().output_width(), 64 << 20);
-        batching.sequences = batching.sequences.min(windows.len().max(1));
+    pub fn new(model: &'a Model, packer: &'a Packer<'a>, costs: Costs, examples: &[Example]) -> Result<Self> {
+        let batching = Batching::new(model.graph(), examples, 64 << 20);
         let f32 = baseline(model);
         let mut runner = Runner::reference(model.graph(), packer, &f32, batching.sequences)?;
-        let report = evaluate(&mut runner, None, windows, batching, &mut |_| ())?;
+        let report = evaluate(&mut runner, None, examples, batching, &mut |_| ())?;
         Ok(Self {
             model,
             packer,
             costs,
-            windows: windows.to_vec(),
+            examples: examples.to_vec(),
             batching,
             baseline: Runner::reference(model.graph(), packer, &f32, batching.sequences)?,
             baseline_loss: report.loss,
+            baseline_accuracy: report.accuracy,
             spent: Duration::ZERO,
         })
     }
 
-    /// Loss of the f32 model, nats per token.
+    /// Loss of the f32 model, nats per prediction.
     pub fn baseline_loss(&self) -> f64 {
         self.baseline_loss
     }
 
-    /// The same model on other windows.
+    /// Share of right predictions of the f32 model.
+    pub fn baseline_accuracy(&self) -> f64 {
+        self.baseline_accuracy
+    }
+
+    /// The same model on other examples.
     ///
     /// # Errors
     /// As [`ReferenceEvaluator::new`].
-    pub fn on(self, windows: &[Window]) -> Result<Self> {
-        Self::new(self.model, self.packer, self.costs, windows)
+    pub fn on(self, examples: &[Example]) -> Result<Self> {
+        Self::new(self.model, self.packer, self.costs, examples)
     }
 
     fn measure(&mut self, assignment: &Assignment) -> Result<Outcome> {
@@ -348,15 +361,15 @@ impl<'a> ReferenceEvaluator<'a> {
         }
         let sequences = self.batching.sequences;
         let mut runner = Runner::reference(self.model.graph(), self.packer, assignment, sequences)?;
-        let windows = &self.windows;
-        let report = evaluate(&mut runner, Some(&mut self.baseline), windows, self.batching, &mut |_| ())?;
-        let n = report.tokens as f64;
+        let examples = &self.examples;
+        let report = evaluate(&mut runner, Some(&mut self.baseline), examples, self.batching, &mut |_| ())?;
+        let n = report.predictions as f64;
         let tally = Tally {
             loss: report.loss * n,
             kl: report.kl.unwrap_or(f64::NAN) * n,
             correct: report.accuracy * n,
             agreeing: report.top1_agreement.unwrap_or(f64::NAN) * n,
-            tokens: report.tokens,
+            predictions: report.predictions,
         };
         outcome(tally, &self.costs, assignment, None)
     }

@@ -9,10 +9,12 @@ use crate::error::{Error, Result, invalid};
 /// How good an assignment is, apart from its cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quality {
-    /// Cross-entropy, nats per token.
+    /// Cross-entropy, nats per prediction.
     Loss,
-    /// Divergence from the f32 model, nats per token.
+    /// Divergence from the f32 model, nats per prediction.
     Kl,
+    /// Share of wrong predictions, `1 - accuracy`; its text form is `error`, and `accuracy` is read too.
+    Error,
 }
 
 /// How the size of a model is counted.
@@ -27,7 +29,7 @@ pub enum Size {
 /// One thing to minimise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
-    /// Loss or divergence.
+    /// Loss, divergence or error.
     Quality(Quality),
     /// Bytes of the model.
     Size(Size),
@@ -68,6 +70,7 @@ impl Quality {
         match self {
             Self::Loss => m.loss,
             Self::Kl => m.kl,
+            Self::Error => 1.0 - m.accuracy,
         }
     }
 }
@@ -124,6 +127,14 @@ impl Objective {
         }
     }
 
+    /// Whether `quality` is among the values.
+    pub fn names_quality(&self, quality: Quality) -> bool {
+        match self {
+            Self::Scalar { quality: mine, .. } => *mine == quality,
+            Self::Metrics(metrics) => metrics.contains(&Metric::Quality(quality)),
+        }
+    }
+
     /// Whether latency is among the values.
     pub fn wants_latency(&self) -> bool {
         matches!(self, Self::Metrics(metrics) if metrics.contains(&Metric::Latency))
@@ -135,6 +146,7 @@ impl fmt::Display for Metric {
         f.write_str(match self {
             Self::Quality(Quality::Loss) => "loss",
             Self::Quality(Quality::Kl) => "kl",
+            Self::Quality(Quality::Error) => "error",
             Self::Size(Size::Packed) => "bytes",
             Self::Size(Size::Nominal) => "nominal_bytes",
             Self::Latency => "latency",
@@ -149,11 +161,12 @@ impl FromStr for Metric {
         Ok(match text.trim() {
             "loss" => Self::Quality(Quality::Loss),
             "kl" => Self::Quality(Quality::Kl),
+            "error" | "accuracy" => Self::Quality(Quality::Error),
             "bytes" => Self::Size(Size::Packed),
             "nominal_bytes" => Self::Size(Size::Nominal),
             "latency" => Self::Latency,
             other => invalid!(
-                "unknown objective `{other}`; want loss, kl, bytes, nominal_bytes, latency, several of them separated by \
+                "unknown objective `{other}`; want loss, kl, accuracy, bytes, nominal_bytes, latency, several of them separated by \
                  commas, or scalar(alpha=0.5)"
             ),
         })
@@ -193,13 +206,15 @@ impl FromStr for Objective {
     }
 }
 
-/// `(alpha=A,quality=loss|kl,size=bytes|nominal_bytes)`, all of them optional.
+/// `(alpha=A,quality=loss|kl|accuracy,size=bytes|nominal_bytes)`, all of them optional.
 fn scalar(text: &str, arguments: &str) -> Result<Objective> {
     let (mut alpha, mut quality, mut size) = (0.5, Quality::Loss, Size::Packed);
     let inner = match arguments.strip_prefix('(').map(|rest| rest.strip_suffix(')')) {
         Some(Some(inner)) => inner,
         None if arguments.is_empty() => "",
-        _ => invalid!("objective `{text}`; want scalar(alpha=A,quality=loss|kl,size=bytes|nominal_bytes)"),
+        _ => invalid!(
+            "objective `{text}`; want scalar(alpha=A,quality=loss|kl|accuracy,size=bytes|nominal_bytes)"
+        ),
     };
     for pair in inner.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or(("alpha", pair));
@@ -210,11 +225,12 @@ fn scalar(text: &str, arguments: &str) -> Result<Objective> {
             },
             ("quality", "loss") => quality = Quality::Loss,
             ("quality", "kl") => quality = Quality::Kl,
+            ("quality", "error" | "accuracy") => quality = Quality::Error,
             ("size", "bytes") => size = Size::Packed,
             ("size", "nominal_bytes") => size = Size::Nominal,
             (key, value) => {
                 invalid!(
-                    "objective `{text}`: got {key}={value}, want alpha=0…1, quality=loss|kl, size=bytes|nominal_bytes"
+                    "objective `{text}`: got {key}={value}, want alpha=0…1, quality=loss|kl|accuracy, size=bytes|nominal_bytes"
                 )
             }
         }
@@ -246,6 +262,9 @@ mod tests {
             ("kl,bytes", vec![0.25, f64::from(3 << 20)]),
             ("nominal_bytes, latency", vec![f64::from(1 << 20), 0.5]),
             ("scalar(alpha=0.25)", vec![0.25 * 3.5 + 0.75 * 3.0]),
+            ("accuracy,bytes", vec![0.75, f64::from(3 << 20)]),
+            ("error", vec![0.75]),
+            ("scalar(alpha=0.25,quality=accuracy)", vec![0.25 * 0.75 + 0.75 * 3.0]),
             ("scalar", vec![0.5 * 3.5 + 0.5 * 3.0]),
             ("scalar(0.2,quality=kl,size=nominal_bytes)", vec![0.2 * 0.25 + 0.8]),
         ] {
@@ -262,6 +281,7 @@ mod tests {
             "",
             "los",
             "loss,loss",
+            "error,accuracy",
             "scalar(alpha=2)",
             "scalar(alpha=x)",
             "scalar(",

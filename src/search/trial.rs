@@ -8,13 +8,13 @@ pub type Point = Vec<usize>;
 /// What was measured of one point.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
-    /// Cross-entropy, nats per token.
+    /// Cross-entropy, nats per prediction.
     pub loss: f64,
-    /// KL(f32 model || this assignment), nats per token.
+    /// KL(f32 model || this assignment), nats per prediction.
     pub kl: f64,
-    /// Share of tokens whose most probable prediction is the f32 model's.
+    /// Share of predictions whose most probable outcome is the f32 model's.
     pub agreement: f64,
-    /// Share of tokens whose most probable prediction is the text's next token.
+    /// Share of predictions whose most probable outcome is the target: the text's next token, the label.
     pub accuracy: f64,
     /// Packed bytes of all weights of the model.
     pub bytes: u64,

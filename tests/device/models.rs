@@ -124,7 +124,7 @@ fn f32_loss_on_the_whole_heldout_text_is_pytorchs() {
     let mut resident = Resident::new(gpu(), None);
     let mut runner = runner(&mut resident, &model, &uniform(&model, "f32"), 8, true);
     let report = heldout(&mut runner, None, usize::MAX);
-    assert_eq!((report.windows, report.tokens), (386, 49_408));
+    assert_eq!((report.examples, report.predictions), (386, 49_408));
     assert!((report.loss - 3.331327).abs() < 1e-4, "loss {}", report.loss);
     assert!((report.perplexity - 27.9754).abs() < 5e-3, "perplexity {}", report.perplexity);
 }

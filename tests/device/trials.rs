@@ -6,20 +6,20 @@ use anybit::engine::{Prediction, Resident, Tally, TrialOptions, Trials};
 use anybit::eval::{Batching, batches, evaluate};
 use anybit::format::{Format, Spec};
 use anybit::graph::{Assignment, Role};
-use anybit::model::Model;
 use anybit::model::embedded::heldout_text;
-use anybit::model::text::{Window, windows};
+use anybit::model::text::windows;
+use anybit::model::{Example, Model};
 
 use super::{gpu, runner, spec, uniform};
 
-fn some_windows(model: &Model, context: usize, count: usize) -> Vec<Window> {
+fn some_windows(model: &Model, context: usize, count: usize) -> Vec<Example> {
     let tokenizer = model.tokenizer().expect("a tokenizer");
     let all = windows(heldout_text().as_bytes(), tokenizer, model.bos(), context).expect("windows");
     all.into_iter().take(count).collect()
 }
 
-fn groups(windows: &[Window], batching: Batching) -> Vec<Vec<Prediction>> {
-    let predictions = |group: &[Window]| {
+fn groups(windows: &[Example], batching: Batching) -> Vec<Vec<Prediction>> {
+    let predictions = |group: &[Example]| {
         let pairs = batches(group, batching.tokens).into_iter();
         pairs.map(|(batch, targets)| Prediction { batch, targets }).collect()
     };
@@ -36,14 +36,14 @@ fn mixed(model: &Model, specs: &[&str], seed: usize) -> Assignment {
     assignment
 }
 
-fn trials(model: &Model, resident: Resident, windows: &[Window], batching: Batching, fused: bool) -> Trials {
+fn trials(model: &Model, resident: Resident, windows: &[Example], batching: Batching, fused: bool) -> Trials {
     let options =
         TrialOptions { sequences: batching.sequences, context: model.graph().context, fused, in_flight: 3 };
     let graph = Arc::new(model.graph().clone());
     let mut trials =
         Trials::new(resident, graph, model, &groups(windows, batching), options).expect("trials");
     let tally = trials.set_baseline(model, &uniform(model, "f32"), &|_, _| false).expect("a baseline");
-    assert_eq!((tally.kl, tally.agreeing), (0.0, tally.tokens as f64));
+    assert_eq!((tally.kl, tally.agreeing), (0.0, tally.predictions as f64));
     trials
 }
 
@@ -51,7 +51,7 @@ fn trials(model: &Model, resident: Resident, windows: &[Window], batching: Batch
 fn alone(
     model: &Model,
     assignment: &Assignment,
-    windows: &[Window],
+    windows: &[Example],
     batching: Batching,
     fused: bool,
 ) -> Tally {
@@ -60,18 +60,22 @@ fn alone(
     let (mut runner, mut baseline) = (runner_of(assignment), runner_of(&uniform(model, "f32")));
     let report =
         evaluate(&mut runner, Some(&mut baseline), windows, batching, &mut |_| ()).expect("an evaluation");
-    let n = report.tokens as f64;
+    let n = report.predictions as f64;
     Tally {
         loss: report.loss * n,
         kl: report.kl.expect("a baseline") * n,
         correct: (report.accuracy * n).round(),
         agreeing: (report.top1_agreement.expect("a baseline") * n).round(),
-        tokens: report.tokens,
+        predictions: report.predictions,
     }
 }
 
 fn assert_same(got: Tally, want: Tally, name: &str) {
-    assert_eq!((got.correct, got.agreeing, got.tokens), (want.correct, want.agreeing, want.tokens), "{name}");
+    assert_eq!(
+        (got.correct, got.agreeing, got.predictions),
+        (want.correct, want.agreeing, want.predictions),
+        "{name}"
+    );
     // The same rows, summed in f32 in place of f64.
     for (got, want) in [(got.loss, want.loss), (got.kl, want.kl)] {
         assert!((got - want).abs() <= want * 1e-6, "{name}: {got} not {want}");

@@ -9,13 +9,13 @@ use anybit::format::{Format, Spec};
 use anybit::gpu::Gpu;
 use anybit::graph::Assignment;
 use anybit::model::Model;
-use anybit::model::text::Window;
 use anybit::run::Runner;
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use super::super::common::{self, DeviceArgs, print};
-use super::super::eval::{TextArgs, batching};
+use super::super::eval::batching;
+use super::super::examples::{Amount, ExampleArgs, ExampleSet};
 use super::journal::{Journal, fnv1a};
 use super::{EMBEDDED, Entry, Source};
 
@@ -91,7 +91,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_value = EMBEDDED, default_missing_value = EMBEDDED)]
     model: PathBuf,
     #[command(flatten)]
-    text: TextArgs,
+    examples: ExampleArgs,
     /// Keep finished rows in this file, and take them from it
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
@@ -108,7 +108,7 @@ pub(crate) struct Args {
 /// What rows are measured on.
 struct Setting<'a> {
     model: &'a Model,
-    windows: Vec<Window>,
+    set: ExampleSet,
     gpu: Option<std::sync::Arc<Gpu>>,
     fused: bool,
 }
@@ -120,14 +120,14 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     let Source::Model(model) = &source else {
         bail!("{} holds tensors but no model; give a model folder", args.model.display());
     };
-    let (windows, available) = args.text.windows(model, args.model == Path::new(EMBEDDED))?;
-    let whole = windows.len() == available;
+    let set = args.examples.read(model, args.model == Path::new(EMBEDDED), Amount::All)?;
+    let (whole, available) = (set.rest.is_empty(), set.available());
     let gpu = args.device.open()?;
     common::note("adapter", &common::device_line(gpu.as_deref()));
     common::note("backend", common::backend_name(gpu.as_deref()));
     common::note("model", &common::model_line(model));
-    common::note("text", &format!("{} of {available} windows", windows.len()));
-    let setting = Setting { model, windows, gpu, fused: !args.device.naive };
+    common::note("text", &set.line());
+    let setting = Setting { model, set, gpu, fused: !args.device.naive };
 
     // f32 comes last: its signal says which weights these are.
     let mut entries: Vec<Entry> =
@@ -141,7 +141,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     let rows = measure(&setting, &entries, &mut journal)?;
     if args.json {
         let json = json!({
-            "model": model.name(), "windows": setting.windows.len(), "windows_available": available,
+            "model": model.name(), "windows": setting.set.examples.len(), "windows_available": available,
             "backend": common::backend_name(setting.gpu.as_deref()),
             "adapter": setting.gpu.as_ref().map(|gpu| gpu.adapter()), "formats": rows,
         });
@@ -181,13 +181,13 @@ fn losses(path: &Path) -> Result<Vec<(Spec, f64)>> {
 impl Setting<'_> {
     /// What the figures of a row depend on besides its spec.
     fn key(&self, signal: Option<f64>) -> Value {
-        let ids = self.windows.iter().flat_map(|w| w.inputs.iter().chain(&w.targets));
+        let ids = self.set.examples.iter().flat_map(|example| example.inputs.iter().chain(&example.targets));
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "model": self.model.name(),
             "signal": signal,
             "text": fnv1a(ids.flat_map(|id| id.to_le_bytes())),
-            "windows": self.windows.len(),
+            "windows": self.set.examples.len(),
             "device": common::device_line(self.gpu.as_deref()),
             "fused": self.fused,
         })
@@ -203,7 +203,7 @@ fn measure(setting: &Setting<'_>, entries: &[Entry], journal: &mut Option<Journa
         common::note("journal", &format!("{} of {} rows", rows.len() - pending.len(), rows.len()));
     }
     let model = setting.model;
-    let (batching, longest) = batching(model, &setting.windows, setting.gpu.as_deref());
+    let (batching, longest) = batching(model, &setting.set.examples, setting.gpu.as_deref());
     let options =
         SessionOptions { sequences: batching.sequences, context: longest, fused: setting.fused, keep: false };
     // What has been measured is not needed again, apart from f32.
@@ -241,12 +241,13 @@ fn measure(setting: &Setting<'_>, entries: &[Entry], journal: &mut Option<Journa
             let f32 = common::f32_assignment(model);
             baseline = Some(common::runner(model, resident.as_mut(), &f32, options)?);
         }
-        let tokens: usize = setting.windows.iter().map(|w| w.inputs.len()).sum();
-        let bar = common::progress(tokens as u64, "evaluating");
+        let bar = common::progress(setting.set.predictions() as u64, "evaluating");
         let mut tick = |n: usize| bar.set_position(n as u64);
         let reports = match runners.is_empty() {
             true => Vec::new(),
-            false => evaluate_all(&mut runners, baseline.as_mut(), &setting.windows, batching, &mut tick)?,
+            false => {
+                evaluate_all(&mut runners, baseline.as_mut(), &setting.set.examples, batching, &mut tick)?
+            }
         };
         bar.finish_and_clear();
         for ((index, memory), report) in running.into_iter().zip(reports) {
@@ -281,8 +282,8 @@ fn row(entry: &Entry, memory: &MemoryReport, report: &EvalReport) -> Value {
         "perplexity": report.perplexity,
         "kl": report.kl,
         "top1_agreement": report.top1_agreement,
-        "tokens": report.tokens,
-        "windows": report.windows,
+        "tokens": report.predictions,
+        "windows": report.examples,
         "error": Value::Null,
     })
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 
 use super::super::common::{self, DeviceArgs, ModelArgs};
-use super::super::eval::TextArgs;
+use super::super::examples::{Asked, ExampleArgs};
 use super::super::meter::{MeterArgs, byte_count};
 
 /// The space without --space: the formats that lie on the front of uniform assignments of the default model.
@@ -32,8 +32,9 @@ pub(crate) struct ProblemArgs {
     /// Layers that stay in f32
     #[arg(long, value_name = "PATTERN")]
     pub(crate) keep_f32: Vec<String>,
-    /// What to minimise: loss, kl, bytes, nominal_bytes, latency, several of them separated by commas (a Pareto front),
-    /// or scalar(alpha=0.5,quality=loss|kl,size=bytes|nominal_bytes): alpha * quality + (1 - alpha) * MiB
+    /// What to minimise: loss, kl, accuracy (of labelled texts; what is minimised is the error, 1 - accuracy), bytes,
+    /// nominal_bytes, latency, several of them separated by commas (a Pareto front), or
+    /// scalar(alpha=0.5,quality=loss|kl|accuracy,size=bytes|nominal_bytes): alpha * quality + (1 - alpha) * MiB
     /// [default: kl,bytes; kl with a budget]
     #[arg(long, value_name = "LIST")]
     pub(crate) objective: Option<Objective>,
@@ -44,7 +45,7 @@ pub(crate) struct ProblemArgs {
     #[arg(long, value_name = "BITS", value_parser = bits)]
     pub(crate) max_bits_per_weight: Option<f64>,
     #[command(flatten)]
-    pub(crate) text: TextArgs,
+    pub(crate) examples: ExampleArgs,
     /// Tokens of the pass whose latency is measured (1: a step of decoding) [default: 1]
     #[arg(long, value_name = "N", value_parser = common::positive)]
     pub(crate) latency_tokens: Option<usize>,
@@ -80,10 +81,9 @@ pub(crate) struct RunArgs {
 pub(crate) struct Settings {
     pub(crate) model: Option<PathBuf>,
     pub(crate) model_hash: String,
-    pub(crate) text: Option<PathBuf>,
+    #[serde(flatten)]
+    pub(crate) asked: Asked,
     pub(crate) text_hash: String,
-    pub(crate) windows: Option<usize>,
-    pub(crate) context: Option<usize>,
     pub(crate) space: Vec<String>,
     pub(crate) activation: Vec<String>,
     pub(crate) tie: Vec<String>,
@@ -106,14 +106,17 @@ impl Settings {
         let has_budget = problem.max_bytes.is_some() || problem.max_bits_per_weight.is_some();
         let default = if has_budget { "kl" } else { "kl,bytes" };
         let batch = if matches!(sampler, SamplerSpec::Tpe(_)) { 1 } else { 8 };
+        let asked = problem.examples.asked();
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         Self {
             model: problem.model.model.as_ref().map(absolute),
             model_hash: String::new(),
-            text: problem.text.path().map(absolute),
+            asked: Asked {
+                text: asked.text.as_ref().map(absolute),
+                data: asked.data.as_ref().map(absolute),
+                ..asked
+            },
             text_hash: String::new(),
-            windows: problem.text.windows_asked(),
-            context: problem.text.context_asked(),
             space: if problem.space.is_empty() { vec![SPACE.to_owned()] } else { problem.space.clone() },
             activation: problem.activation.clone(),
             tie: problem.tie.clone(),
@@ -139,11 +142,14 @@ impl Settings {
         sampler: &mut Option<SamplerSpec>,
         run: &mut RunArgs,
     ) -> Result<()> {
+        let given = problem.examples.asked();
         let given = [
             ("--model", problem.model.model.is_some()),
-            ("--text", problem.text.path().is_some()),
-            ("--windows", problem.text.windows_asked().is_some()),
-            ("--context", problem.text.context_asked().is_some()),
+            ("--text", given.text.is_some()),
+            ("--data", given.data.is_some()),
+            ("--windows", given.windows.is_some()),
+            ("--examples", given.examples.is_some()),
+            ("--context", given.context.is_some()),
             ("--space", !problem.space.is_empty()),
             ("--activation", !problem.activation.is_empty()),
             ("--tie", !problem.tie.is_empty()),
@@ -164,7 +170,7 @@ impl Settings {
             if asked.get(&key) != mine.get(&key) {
                 let show = |map: &Map<String, Value>| map.get(&key).cloned().unwrap_or_default();
                 // The same file under another name is the same file: contents are compared later.
-                if !matches!(option, "--model" | "--text") {
+                if !matches!(option, "--model" | "--text" | "--data") {
                     bail!(
                         "{option} is {}, this study was begun with {}; leave it out, or begin another study",
                         show(&asked),
@@ -174,7 +180,7 @@ impl Settings {
             }
         }
         problem.model.model = problem.model.model.take().or_else(|| self.model.clone());
-        problem.text.restore(self.text.clone(), self.windows, self.context);
+        problem.examples.restore(&self.asked);
         problem.space.clone_from(&self.space);
         problem.activation.clone_from(&self.activation);
         problem.tie.clone_from(&self.tie);

@@ -298,6 +298,6 @@ fn at_uniform_bytes(groups: &[Group]) -> String {
         }
         rows.push(row);
     }
-    let note = "lowest KL to f32 within those bytes, nats per token: median [least, largest] over seeds";
+    let note = "lowest KL to f32 within those bytes, nats per prediction: median [least, largest] over seeds";
     format!("{}{note}\n", aligned(&rows, &[0]))
 }

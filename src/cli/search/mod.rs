@@ -28,7 +28,7 @@ minifloat_denorm(8|16,3|4,7)) and families (integer, minifloat, log, block, bina
 Every trial is a new assignment over resident weights: nothing is loaded, quantized or uploaded. Trials are recorded in \
 OUT/journal.log, in Optuna's journal format, before the next ones begin: a search that was killed goes on with --resume, \
 `optuna.load_study` reads it, optuna-dashboard shows it, and several processes may work on one journal at once. At the \
-end the front is measured again on other windows of the text, and OUT has best.json and front/*.json (qconfigs for \
+end the front is measured again on other windows of the text or other labelled texts, and OUT has best.json and front/*.json (qconfigs for \
 generate, eval and quantize), trials.csv, report.html and costs.json.
 
 Examples:
@@ -37,6 +37,7 @@ Examples:
   anybit search --space 'qlinear(bits=2|4|8)' --objective 'scalar(alpha=0.5,size=nominal_bytes)' --sampler tpe
   anybit search --space int4,int8 --space '*.mlp.*=int2..4(group=32)' --tie 'model.layers.{}.self_attn.*'
   anybit search --resume --out study --trials 400
+  anybit search --model path/to/classifier --data labelled.tsv --objective accuracy,bytes --out study
   anybit search compare --samplers auto,tpe,random --seeds 5 --out comparison
   anybit generate --qconfig study/best.json --prompt \"ROMEO:\""
 )]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anybit::graph::Assignment;
-use anybit::model::atomic;
+use anybit::model::{Unit, atomic};
 use anybit::search::report::cost::Facts;
 use anybit::search::report::{self, Effort, Final, Searched, Summary, Times, Uniform};
 use anybit::search::{Evaluator, Measurement, Problem, RunTimes, Trial, TrialState, Usage, best, front};
@@ -34,7 +34,7 @@ pub(crate) struct Context<'a> {
 
 /// Measures the front again and writes everything to the folder of the study.
 pub(crate) fn write(c: &Context, meter: Meter<'_>, as_json: bool) -> Result<()> {
-    let (usage, baseline_loss) = (meter.usage(), meter.baseline_loss());
+    let (usage, baseline) = (meter.usage(), (meter.baseline_loss(), meter.baseline_accuracy()));
     let mut meter = meter;
     let uniform = uniform(c, &mut meter)?;
     let front = front(c.problem, c.trials);
@@ -67,7 +67,7 @@ pub(crate) fn write(c: &Context, meter: Meter<'_>, as_json: bool) -> Result<()> 
         let costs = costs(c, &mut meter, &c.setup.space.assignment(&best.point))?;
         atomic::write(&c.out.join("costs.json"), format!("{costs:#}\n").as_bytes())?;
     }
-    let summary = summary(c, &front, best, uniform, &finals, baseline_loss, usage);
+    let summary = summary(c, &front, best, uniform, &finals, baseline, usage);
     atomic::write(&c.out.join("trials.csv"), report::csv(&summary).as_bytes())?;
     atomic::write(&c.out.join("report.html"), report::html(&summary).as_bytes())?;
     if as_json {
@@ -94,7 +94,7 @@ fn uniform(c: &Context, meter: &mut Meter) -> Result<Vec<Uniform>> {
     Ok(uniform)
 }
 
-/// The uniform assignments on the windows that the search has not seen: spec and measurement.
+/// The uniform assignments on the examples that the search has not seen: spec and measurement.
 fn uniform_finals(c: &Context, meter: &mut Meter) -> Result<Vec<(String, Measurement)>> {
     let mut finals = Vec::new();
     for (spec, point) in c.setup.space.uniform() {
@@ -123,7 +123,7 @@ fn file_name(trial: &Trial) -> String {
     format!("front/trial-{:04}.json", trial.number)
 }
 
-/// Joint measurements of `trials` on the windows that the search has not seen.
+/// Joint measurements of `trials` on the examples that the search has not seen.
 fn finals(c: &Context, meter: &mut Meter, trials: &[&Trial], best: Option<&Trial>) -> Result<Vec<Final>> {
     let name = |trial: &Trial| match best.is_some_and(|best| best.number == trial.number) {
         true => "best.json".to_owned(),
@@ -183,14 +183,14 @@ fn summary(
     best: Option<&Trial>,
     uniform: Vec<Uniform>,
     finals: &[Final],
-    baseline_loss: f64,
+    baseline: (f64, f64),
     usage: Usage,
 ) -> Summary {
     let plan = c.plan;
-    let windows = |windows: &[_]| format!("{} windows", windows.len());
+    let count = format!("{} {}", c.setup.examples.len(), c.setup.noun);
     let facts = vec![
         ("model".to_owned(), common::model_line(&c.setup.model)),
-        ("text".to_owned(), format!("{}, {}", c.setup.text_label, windows(&c.setup.windows))),
+        ("text".to_owned(), format!("{}, {count}", c.setup.text_label)),
         ("measured again on".to_owned(), held_out(c)),
         ("adapter".to_owned(), common::device_line(c.setup.gpu.as_deref())),
         ("sampler".to_owned(), format!("{}, seed {}, batches of {}", plan.sampler, plan.seed, plan.batch)),
@@ -209,8 +209,10 @@ fn summary(
         objective: c.setup.objective.clone(),
         dimensions: Searched::of(c.setup.model.graph(), &c.setup.space),
         trials: c.trials.to_vec(),
+        unit: c.setup.unit,
         uniform,
-        baseline_loss: Some(baseline_loss),
+        baseline_loss: Some(baseline.0),
+        baseline_accuracy: Some(baseline.1),
         front: front.iter().map(|trial| trial.number).collect(),
         best: best.map(|trial| trial.number),
         finals: finals.to_vec(),
@@ -234,8 +236,15 @@ fn summary(
 
 fn held_out(c: &Context) -> String {
     match c.setup.has_held_out {
-        true => format!("{} further windows of the text", c.setup.held_out.len()),
-        false => "the same windows: the text has no more".to_owned(),
+        true => format!("{} further {} of {}", c.setup.held_out.len(), c.setup.noun, source(c)),
+        false => format!("the same {}: {} has no more", c.setup.noun, source(c)),
+    }
+}
+
+fn source(c: &Context) -> &'static str {
+    match c.setup.unit {
+        Unit::Token => "the text",
+        Unit::Example => "the file",
     }
 }
 
@@ -245,9 +254,12 @@ fn command(plan: &Settings) -> String {
     let mut line = "anybit search".to_owned();
     let mut add = |option: &str, value: &str| line.push_str(&format!(" {option} {}", quote(value)));
     plan.model.iter().for_each(|path| add("--model", &path.display().to_string()));
-    plan.text.iter().for_each(|path| add("--text", &path.display().to_string()));
-    plan.windows.iter().for_each(|n| add("--windows", &n.to_string()));
-    plan.context.iter().for_each(|n| add("--context", &n.to_string()));
+    let asked = &plan.asked;
+    asked.text.iter().for_each(|path| add("--text", &path.display().to_string()));
+    asked.data.iter().for_each(|path| add("--data", &path.display().to_string()));
+    asked.windows.iter().for_each(|n| add("--windows", &n.to_string()));
+    asked.examples.iter().for_each(|n| add("--examples", &n.to_string()));
+    asked.context.iter().for_each(|n| add("--context", &n.to_string()));
     plan.space.iter().for_each(|text| add("--space", text));
     plan.activation.iter().for_each(|text| add("--activation", text));
     plan.tie.iter().for_each(|text| add("--tie", text));
@@ -262,30 +274,35 @@ fn command(plan: &Settings) -> String {
     line
 }
 
-/// The joint measurements beside the uniform assignments on the same windows.
+/// The joint measurements beside the uniform assignments on the same examples.
 fn final_table(c: &Context, finals: &[Final], uniform: &[(String, Measurement)]) -> String {
-    let of =
-        |f: &Final| (f.file.clone(), f.bytes, f.bits_per_weight, f.loss, f.kl, f.agreement, f.latency_whole);
+    let shares = |agreement: f64, accuracy: f64| match c.setup.unit {
+        Unit::Token => vec![agreement],
+        Unit::Example => vec![agreement, accuracy],
+    };
+    let of = |f: &Final| {
+        let shares = shares(f.agreement, f.accuracy);
+        (f.file.clone(), f.bytes, f.bits_per_weight, f.loss, f.kl, shares, f.latency_whole)
+    };
     let mut rows: Vec<_> = finals.iter().map(of).collect();
     rows.extend(uniform.iter().map(|(spec, m)| {
-        (format!("all {spec}"), m.bytes, m.bits_per_weight, m.loss, m.kl, m.agreement, None)
+        let shares = shares(m.agreement, m.accuracy);
+        (format!("all {spec}"), m.bytes, m.bits_per_weight, m.loss, m.kl, shares, None)
     }));
     rows.sort_by_key(|row| row.1);
     let latency = rows.iter().any(|row| row.6.is_some());
     let mut head = vec!["", "bytes", "bits/weight", "loss", "KL", "agreement"];
+    if c.setup.unit == Unit::Example {
+        head.push("accuracy");
+    }
     if latency {
         head.push("ms");
     }
     let mut lines = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
-    for (name, bytes, bits, loss, kl, agreement, seconds) in rows {
-        let mut line = vec![
-            name,
-            bytes.to_string(),
-            format!("{bits:.4}"),
-            format!("{loss:.5}"),
-            format!("{kl:.6}"),
-            format!("{:.2} %", agreement * 100.0),
-        ];
+    for (name, bytes, bits, loss, kl, shares, seconds) in rows {
+        let mut line =
+            vec![name, bytes.to_string(), format!("{bits:.4}"), format!("{loss:.5}"), format!("{kl:.6}")];
+        line.extend(shares.iter().map(|share| format!("{:.2} %", share * 100.0)));
         if latency {
             line.push(seconds.map_or("-".to_owned(), |s| format!("{:.3}", s * 1e3)));
         }
@@ -346,7 +363,13 @@ fn last_words(c: &Context, usage: Usage, best: Option<&Trial>) {
     );
     match best {
         Some(_) => {
-            common::note("next", &format!("anybit generate --qconfig {out}/best.json --prompt \"ROMEO:\""))
+            let model =
+                c.plan.model.as_ref().map_or(String::new(), |path| format!(" --model {}", path.display()));
+            let verb = match c.setup.unit {
+                Unit::Token => "generate --prompt \"ROMEO:\"",
+                Unit::Example => "classify --text \"...\"",
+            };
+            common::note("next", &format!("anybit {verb}{model} --qconfig {out}/best.json"))
         }
         None => eprintln!("WARNING: no trial could be measured; there is no best.json"),
     }
@@ -399,6 +422,7 @@ fn to_json(
             Value::Object(map)
         }).collect::<Vec<_>>(),
         "baseline_loss": summary.baseline_loss,
+        "baseline_accuracy": summary.baseline_accuracy,
         "run": {
             "trials": c.times.trials,
             "trials_per_second": summary.effort.trials_per_second,

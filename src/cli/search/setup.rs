@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use anybit::gpu::Gpu;
-use anybit::model::Model;
-use anybit::model::text::Window;
-use anybit::search::{Costs, DeviceOptions, Evaluator as _, Measurement, Objective, Packer, Problem, Space};
+use anybit::model::{Example, Model, Unit};
+use anybit::search::{
+    Costs, DeviceOptions, Evaluator as _, Measurement, Objective, Packer, Problem, Quality, Space,
+};
 use anyhow::{Result, bail};
 
+use super::super::examples::OF_A_TRIAL;
 use super::super::meter::{self, Meter};
-use super::super::{common, eval, evaluate};
+use super::super::{common, eval};
 use super::args::{ProblemArgs, Settings};
 
 /// Everything a search needs that does not change while it runs, apart from the weights.
@@ -18,17 +20,23 @@ pub(crate) struct Setup {
     pub(crate) gpu: Option<Arc<Gpu>>,
     pub(crate) space: Space,
     pub(crate) objective: Objective,
-    /// The windows that trials are measured on.
-    pub(crate) windows: Vec<Window>,
-    /// Windows behind them, for the final measurement; the same where the text has no more.
-    pub(crate) held_out: Vec<Window>,
-    /// Whether those are other windows.
+    /// The windows or labelled texts that trials are measured on.
+    pub(crate) examples: Vec<Example>,
+    /// Others of the same file, for the final measurement; the same where it has no more.
+    pub(crate) held_out: Vec<Example>,
+    /// Whether those are others.
     pub(crate) has_held_out: bool,
+    /// What one prediction is about.
+    pub(crate) unit: Unit,
+    /// `windows` or `examples`.
+    pub(crate) noun: &'static str,
     pub(crate) text_label: String,
 }
 
 /// Windows of the final measurement.
 const FINAL_WINDOWS: usize = 48;
+/// Labelled texts of the final measurement.
+const FINAL_EXAMPLES: usize = 2048;
 
 impl Setup {
     pub(crate) fn new(problem: &ProblemArgs, settings: &mut Settings) -> Result<Self> {
@@ -39,20 +47,30 @@ impl Setup {
         let objective: Objective = settings.objective.parse()?;
         let space = Space::new(model.graph(), &model.native_formats(), &settings.space_text())?;
         let is_embedded = problem.model.model.is_none();
-        let mut text = problem.text.clone();
-        text.restore(None, None, settings.context);
-        let (every, available) = text.windows(&model, is_embedded)?;
-        let count = settings.windows.unwrap_or(evaluate::WINDOWS).min(available);
-        let windows = every[..count].to_vec();
-        let rest: Vec<Window> = every.iter().skip(count).take(FINAL_WINDOWS).cloned().collect();
+        let set = problem.examples.read(&model, is_embedded, OF_A_TRIAL)?;
+        if objective.names_quality(Quality::Error) && set.unit == Unit::Token {
+            bail!(
+                "objective accuracy is that of a classifier on labelled texts (--data); on a text use kl or loss, which \
+                 tell more than the share of tokens that are guessed"
+            );
+        }
+        let (noun, cut, text_label) = (set.noun(), set.cut, set.label.clone());
+        let (examples, mut rest, unit) = (set.examples, set.rest, set.unit);
+        if cut > 0 {
+            eprintln!("NOTE: {cut} of {} texts are longer than the context and were cut", examples.len());
+        }
+        match unit {
+            Unit::Token => rest.truncate(FINAL_WINDOWS),
+            Unit::Example => thin_out(&mut rest, FINAL_EXAMPLES),
+        }
         let has_held_out = !rest.is_empty();
-        let held_out = if has_held_out { rest } else { windows.clone() };
+        let held_out = if has_held_out { rest } else { examples.clone() };
         let gpu = problem.device.open()?;
         if objective.wants_latency() && gpu.is_none() {
             bail!("objective latency is that of a device, and this is the CPU reference; leave latency out");
         }
         let model_hash = model.content_hash();
-        let text_hash = text_hash(&windows);
+        let text_hash = Example::content_hash(&examples);
         for (what, got, want) in
             [("model", &model_hash, &settings.model_hash), ("text", &text_hash, &settings.text_hash)]
         {
@@ -66,21 +84,17 @@ impl Setup {
             }
         }
         (settings.model_hash, settings.text_hash) = (model_hash, text_hash);
-        let text_label = match problem.text.path() {
-            Some(path) => path.display().to_string(),
-            None => "held-out text of the embedded model".to_owned(),
-        };
-        Ok(Self { model, gpu, space, objective, windows, held_out, has_held_out, text_label })
+        Ok(Self { model, gpu, space, objective, examples, held_out, has_held_out, unit, noun, text_label })
     }
 
     /// Says what is about to happen.
     pub(crate) fn announce(&self, settings: &Settings) {
         common::note("adapter", &common::device_line(self.gpu.as_deref()));
         common::note("model", &common::model_line(&self.model));
-        let tokens: usize = self.windows.iter().map(|window| window.inputs.len()).sum();
+        let tokens: usize = self.examples.iter().map(|example| example.inputs.len()).sum();
         common::note(
             "text",
-            &format!("{}: {} windows, {tokens} tokens a trial", self.text_label, self.windows.len()),
+            &format!("{}: {} {}, {tokens} tokens a trial", self.text_label, self.examples.len(), self.noun),
         );
         let candidates: usize = self.space.dimensions.iter().map(|d| d.candidates.len()).sum();
         common::note(
@@ -148,7 +162,7 @@ impl Setup {
         Ok(problem)
     }
 
-    /// Something that measures on `windows`.
+    /// Something that measures on the examples of trials.
     pub(crate) fn meter<'a>(
         &'a self,
         packer: &'a Packer<'a>,
@@ -162,7 +176,7 @@ impl Setup {
             fused: !settings.naive,
             latency_tokens: self.objective.wants_latency().then_some(settings.latency_tokens),
         };
-        let mut meter = Meter::new(self.gpu.clone(), &self.model, packer, costs, &self.windows, options)?;
+        let mut meter = Meter::new(self.gpu.clone(), &self.model, packer, costs, &self.examples, options)?;
         // Every variant, so that trials upload nothing.
         let most = self.space.dimensions.iter().map(|d| d.candidates.len()).max().unwrap_or(0);
         let nth = |n: usize| -> Vec<usize> {
@@ -188,11 +202,15 @@ impl Setup {
     }
 }
 
-fn text_hash(windows: &[Window]) -> String {
-    let mut bytes = Vec::new();
-    for window in windows {
-        bytes.extend((window.inputs.len() as u64).to_le_bytes());
-        bytes.extend(window.inputs.iter().chain(&window.targets).flat_map(|id| id.to_le_bytes()));
+/// Keeps `most` of `examples`, taken evenly.
+fn thin_out(examples: &mut Vec<Example>, most: usize) {
+    let total = examples.len();
+    if total <= most {
+        return;
     }
-    anybit::search::content_hash(&bytes)
+    let mut i = 0;
+    examples.retain(|_| {
+        i += 1;
+        i * most / total > (i - 1) * most / total
+    });
 }

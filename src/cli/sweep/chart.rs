@@ -1,11 +1,12 @@
 //! The chart of a sweep: what formats lose against their bits per weight.
 
+use anybit::model::Unit;
 use anybit::search::Measurement;
 use anyhow::{Result, anyhow, bail};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Plot, Row};
+use super::{Baseline, Plot, Row};
 
 const SIZE: (u32, u32) = (960, 600);
 const INK: RGBColor = RGBColor(32, 32, 32);
@@ -31,8 +32,8 @@ struct Series {
     points: Vec<(f64, f64, String)>,
 }
 
-/// The chart as SVG. Formats of one family are joined by a line; `baseline` is the loss of the f32 model.
-pub(super) fn svg(rows: &[Row], plot: Plot, baseline: f64, model: &str) -> Result<String> {
+/// The chart as SVG. Formats of one family are joined by a line; `baseline` is what the f32 model has.
+pub(super) fn svg(rows: &[Row], plot: Plot, unit: Unit, baseline: Baseline, model: &str) -> Result<String> {
     // The logarithmic axis is a linear one of exponents.
     let value = |m: &Measurement| match plot {
         Plot::Kl => m.kl.max(LEAST_KL).log10(),
@@ -62,14 +63,20 @@ pub(super) fn svg(rows: &[Row], plot: Plot, baseline: f64, model: &str) -> Resul
     let bits = ends(&mut points().map(|p| p.0));
     let bits = (bits.0 - 0.5).max(0.0)..bits.1 + (bits.1 - bits.0).max(1.0) * 0.12;
     let mut values = ends(&mut points().map(|p| p.1));
-    if plot == Plot::Loss {
-        values = (values.0.min(baseline), values.1.max(baseline));
+    let line = match plot {
+        Plot::Kl => None,
+        Plot::Loss => Some(baseline.loss),
+        Plot::Accuracy => Some(baseline.accuracy * 100.0),
+    };
+    if let Some(line) = line {
+        values = (values.0.min(line), values.1.max(line));
     }
     let room = (values.1 - values.0).max(values.1.abs() * 1e-3).max(1e-9) * 0.08;
     let title = match plot {
-        Plot::Kl => "KL to the f32 model, nats per token",
-        Plot::Loss => "loss, nats per token",
-        Plot::Accuracy => "top-1 accuracy, %",
+        Plot::Kl => format!("KL to the f32 model, nats per {}", unit.name()),
+        Plot::Loss => format!("loss, nats per {}", unit.name()),
+        Plot::Accuracy if unit == Unit::Example => "accuracy, %".to_owned(),
+        Plot::Accuracy => "top-1 accuracy, %".to_owned(),
     };
     let mut text = String::new();
     {
@@ -89,9 +96,9 @@ pub(super) fn svg(rows: &[Row], plot: Plot, baseline: f64, model: &str) -> Resul
         };
         let mut mesh = chart.configure_mesh();
         mesh.light_line_style(WHITE).bold_line_style(LINES).x_desc("bits per weight of the block linears");
-        mesh.y_desc(title).y_label_formatter(&number).draw().map_err(failed)?;
-        if plot == Plot::Loss {
-            let line = PathElement::new([(bits.start, baseline), (bits.end, baseline)], INK);
+        mesh.y_desc(&title).y_label_formatter(&number).draw().map_err(failed)?;
+        if let Some(line) = line {
+            let line = PathElement::new([(bits.start, line), (bits.end, line)], INK);
             let key = chart.draw_series([line]).map_err(failed)?.label("f32");
             key.legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], INK));
         }
@@ -143,6 +150,8 @@ fn family(spec: &str) -> String {
 mod tests {
     use super::*;
 
+    const BASELINE: Baseline = Baseline { loss: 3.005, accuracy: 0.4 };
+
     fn row(spec: &str, bits: f64, kl: f64) -> Row {
         let outcome = Ok(Measurement {
             loss: 3.0 + kl,
@@ -167,7 +176,7 @@ mod tests {
         ];
         rows.push(Row { spec: "int2".to_owned(), outcome: Err("overflow".to_owned()) });
         for plot in [Plot::Kl, Plot::Loss, Plot::Accuracy] {
-            let text = svg(&rows, plot, 3.0, "a & <b>").unwrap();
+            let text = svg(&rows, plot, Unit::Token, BASELINE, "a & <b>").unwrap();
             let document = roxmltree::Document::parse(&text).unwrap();
             let texts: Vec<&str> =
                 document.descendants().filter_map(|node| node.text()).map(str::trim).collect();
@@ -175,8 +184,9 @@ mod tests {
                 assert!(texts.contains(&want), "{want} in {texts:?}");
             }
         }
-        let one = svg(&rows[..1], Plot::Loss, 3.005, "one point").unwrap();
+        let one = svg(&rows[..1], Plot::Loss, Unit::Example, BASELINE, "one point").unwrap();
+        assert!(one.contains("nats per example"));
         assert!(!one.contains("NaN"));
-        assert!(svg(&rows[4..], Plot::Kl, 3.0, "none").is_err());
+        assert!(svg(&rows[4..], Plot::Kl, Unit::Token, BASELINE, "none").is_err());
     }
 }

@@ -4,7 +4,7 @@ mod chart;
 
 use std::path::PathBuf;
 
-use anybit::model::atomic;
+use anybit::model::{Unit, atomic};
 use anybit::search::report::csv_field;
 use anybit::search::{Costs, DeviceOptions, Evaluator, Measurement, Outcome, Space, SpaceText};
 use anyhow::{Result, bail};
@@ -12,8 +12,9 @@ use serde_json::json;
 
 use super::columns::aligned;
 use super::common::{self, DeviceArgs, ModelArgs};
-use super::eval::{self, TextArgs};
+use super::eval;
 use super::evaluate;
+use super::examples::{Amount, ExampleArgs};
 use super::meter::{self, Meter, MeterArgs};
 
 /// Measure one format everywhere, for a list of formats: loss, KL and accuracy against bits per weight
@@ -25,7 +26,8 @@ mxint4|6|8, minifloat. The default is fixed point from 4 to 32 bits, half of the
 Examples:
   anybit sweep --formats 'int2..8(group=32),mxint4|6|8,base11,nf4' --csv sweep.csv --svg sweep.svg
   anybit sweep --activation same
-  anybit sweep --formats int2..8 --activation none,int8 --plot loss --svg sweep.svg"
+  anybit sweep --formats int2..8 --activation none,int8 --plot loss --svg sweep.svg
+  anybit sweep --model path/to/classifier --data labelled.tsv --formats int2..8 --svg sweep.svg"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -37,10 +39,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LIST")]
     activation: Vec<String>,
     #[command(flatten)]
-    text: TextArgs,
-    /// What the chart draws
-    #[arg(long, value_enum, default_value = "kl")]
-    plot: Plot,
+    examples: ExampleArgs,
+    /// What the chart draws [default: kl; accuracy with --data]
+    #[arg(long, value_enum)]
+    plot: Option<Plot>,
     /// Write the table as CSV
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -68,8 +70,15 @@ pub(crate) enum Plot {
     Kl,
     /// Cross-entropy
     Loss,
-    /// Share of tokens that are the most probable prediction
+    /// Share of tokens or labels that are the most probable prediction
     Accuracy,
+}
+
+/// What the f32 model has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Baseline {
+    pub(crate) loss: f64,
+    pub(crate) accuracy: f64,
 }
 
 /// One line of the table.
@@ -96,11 +105,11 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     if let Some(path) = args.csv.iter().chain(&args.svg).find(|path| path.is_dir()) {
         bail!("{} is a folder; name a file", path.display());
     }
-    let (windows, available) = args.text.windows(&model, args.model.model.is_none())?;
+    let set = args.examples.read(&model, args.model.model.is_none(), Amount::All)?;
     let gpu = args.device.open()?;
     common::note("adapter", &common::device_line(gpu.as_deref()));
     common::note("model", &common::model_line(&model));
-    common::note("text", &format!("{} of {available} windows", windows.len()));
+    common::note("text", &set.line());
     let packer = args.meter.packer(&model)?;
     let mut costs = Costs::new(model.graph());
     meter::pack(&packer, &mut costs, &space.variants())?;
@@ -110,8 +119,8 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         fused: !args.device.naive,
         latency_tokens: None,
     };
-    let mut meter = Meter::new(gpu, &model, &packer, costs, &windows, options)?;
-    let baseline = meter.baseline_loss();
+    let mut meter = Meter::new(gpu, &model, &packer, costs, &set.examples, options)?;
+    let baseline = Baseline { loss: meter.baseline_loss(), accuracy: meter.baseline_accuracy() };
     let bar = common::progress(uniform.len() as u64, "measuring");
     let mut rows = Vec::with_capacity(uniform.len());
     for (spec, point) in uniform {
@@ -120,11 +129,15 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         bar.inc(1);
     }
     bar.finish_and_clear();
+    let plot = args.plot.unwrap_or(match set.unit {
+        Unit::Token => Plot::Kl,
+        Unit::Example => Plot::Accuracy,
+    });
     if let Some(path) = &args.csv {
         atomic::write(path, csv(&rows).as_bytes())?;
     }
     if let Some(path) = &args.svg {
-        atomic::write(path, chart::svg(&rows, args.plot, baseline, model.name())?.as_bytes())?;
+        atomic::write(path, chart::svg(&rows, plot, set.unit, baseline, model.name())?.as_bytes())?;
     }
     if args.json {
         let entry = |row: &Row| match &row.outcome {
@@ -137,15 +150,18 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
             Err(why) => json!({ "format": row.spec, "error": why }),
         };
         let rows: Vec<_> = rows.iter().map(entry).collect();
-        common::print(&format!("{:#}\n", json!({ "baseline_loss": baseline, "formats": rows })))?;
+        common::print(&format!(
+            "{:#}\n",
+            json!({ "baseline_loss": baseline.loss, "baseline_accuracy": baseline.accuracy, "formats": rows })
+        ))?;
         return Ok(true);
     }
     eprintln!();
-    common::print(&table(&rows, baseline))?;
+    common::print(&table(&rows, set.unit, baseline))?;
     Ok(true)
 }
 
-fn table(rows: &[Row], baseline: f64) -> String {
+fn table(rows: &[Row], unit: Unit, baseline: Baseline) -> String {
     let mut lines = vec![
         ["format", "bits/weight", "bytes", "loss", "KL", "agreement", "accuracy"].map(str::to_owned).to_vec(),
     ];
@@ -170,7 +186,12 @@ fn table(rows: &[Row], baseline: f64) -> String {
             text.push_str(&format!("{}: {why}\n", row.spec));
         }
     }
-    text.push_str(&format!("\nloss in f32: {baseline:.5} nats per token; KL to it in nats per token\n"));
+    let unit = unit.name();
+    text.push_str(&format!(
+        "\nloss in f32: {:.5} nats per {unit}, accuracy {:.2} %; KL to it in nats per {unit}\n",
+        baseline.loss,
+        baseline.accuracy * 100.0,
+    ));
     text
 }
 

@@ -2,6 +2,7 @@
 
 use super::svg::{Side, Svg};
 use super::text::{byte_unit, second_unit, significant};
+use crate::model::Unit;
 use crate::search::{Metric, Quality, Size};
 
 /// A value range on a range of pixels.
@@ -97,10 +98,11 @@ pub(super) struct Quantity {
 
 impl Quantity {
     /// `greatest` decides the unit.
-    pub(super) fn of(metric: Metric, greatest: f64) -> Self {
+    pub(super) fn of(metric: Metric, unit: Unit, greatest: f64) -> Self {
         let (title, factor, log) = match metric {
-            Metric::Quality(Quality::Kl) => ("KL to the f32 model, nats/token".to_owned(), 1.0, true),
-            Metric::Quality(Quality::Loss) => ("loss, nats/token".to_owned(), 1.0, true),
+            Metric::Quality(Quality::Kl) => (format!("KL to the f32 model, nats/{}", unit.name()), 1.0, true),
+            Metric::Quality(Quality::Loss) => (format!("loss, nats/{}", unit.name()), 1.0, true),
+            Metric::Quality(Quality::Error) => ("share of wrong labels".to_owned(), 1.0, false),
             Metric::Size(size) => {
                 let (factor, unit) = byte_unit(greatest);
                 let kind = if size == Size::Nominal { "nominal size" } else { "packed size" };

@@ -9,6 +9,7 @@ use super::sections::html_table;
 use super::statistics::{Span, best_so_far, quantile, relative_hypervolume, staircase, volumes_so_far};
 use super::svg::{Key, Shape, Side, Svg, keys};
 use super::text::{number, percent, shortened};
+use crate::model::Unit;
 use crate::search::{Metric, Problem, Size, Trial, complete};
 
 const HEIGHT: f64 = 440.0;
@@ -227,7 +228,11 @@ fn front_points(comparison: &Comparison) -> impl Iterator<Item = (f64, f64)> + C
 fn fronts(comparison: &Comparison) -> Svg {
     let title = "Fronts of all studies";
     let points = front_points(comparison);
-    let size = Quantity::of(Metric::Size(Size::Packed), points.clone().map(|p| p.0).fold(0.0, f64::max));
+    let size = Quantity::of(
+        Metric::Size(Size::Packed),
+        Unit::Token,
+        points.clone().map(|p| p.0).fold(0.0, f64::max),
+    );
     let Some(span) = Span::new(points.clone().map(|p| p.1), BINADES) else {
         return message(title, "Nothing has been measured.");
     };

@@ -83,7 +83,11 @@ fn wide_figure((svg, too_wide): &(Svg, bool)) -> String {
 fn charts(summary: &Summary) -> String {
     let size = Metric::Size(summary.size());
     let (kl, loss) = (Metric::Quality(Quality::Kl), Metric::Quality(Quality::Loss));
-    let (first, second) = if summary.quality() == Quality::Kl { (kl, loss) } else { (loss, kl) };
+    let (first, second) = match summary.quality() {
+        Quality::Kl => (kl, loss),
+        Quality::Loss => (loss, kl),
+        Quality::Error => (Metric::Quality(Quality::Error), kl),
+    };
     let mut text =
         format!("<h2>Trials</h2>\n<p class=\"note\">Objective: {}, minimised.", escape_list(summary));
     text += " Point at a mark for its trial; click a name above a chart to hide its trials.</p>\n<div class=\"grid\">\n";

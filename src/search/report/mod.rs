@@ -34,6 +34,7 @@ use super::{Measurement, Metric, Objective, Quality, Size, Space, Trial, TrialSt
 use crate::eval::{TensorKind, TensorMemory};
 use crate::format::Spec;
 use crate::graph::Graph;
+use crate::model::Unit;
 
 /// A study as plain data.
 #[derive(Clone, Debug)]
@@ -52,13 +53,17 @@ pub struct Summary {
     pub trials: Vec<Trial>,
     /// One spec everywhere, tried or measured beside the trials.
     pub uniform: Vec<Uniform>,
-    /// Loss of the f32 model on the text of the trials, nats per token.
+    /// What one prediction is about.
+    pub unit: Unit,
+    /// Loss of the f32 model on the examples of the trials, nats per prediction.
     pub baseline_loss: Option<f64>,
+    /// Share of right predictions of the f32 model on them.
+    pub baseline_accuracy: Option<f64>,
     /// Numbers of the trials that no other one is better than in every objective.
     pub front: Vec<usize>,
     /// Number of the best trial; `None` where several objectives leave that open, or nothing was measured.
     pub best: Option<usize>,
-    /// What became of front and best on another, larger text.
+    /// What became of front and best on other examples.
     pub finals: Vec<Final>,
     /// Where the time went.
     pub times: Times,
@@ -99,20 +104,20 @@ pub struct Uniform {
     pub measurement: Option<Measurement>,
 }
 
-/// A trial measured again, together with others, on another text.
+/// A trial measured again, together with others, on other examples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Final {
     /// Number of the trial.
     pub trial: usize,
     /// Name of the file with its qconfig; empty where none was written.
     pub file: String,
-    /// Cross-entropy, nats per token.
+    /// Cross-entropy, nats per prediction.
     pub loss: f64,
-    /// Divergence from the f32 model, nats per token.
+    /// Divergence from the f32 model, nats per prediction.
     pub kl: f64,
-    /// Share of tokens whose most probable prediction is the f32 model's.
+    /// Share of predictions whose most probable outcome is the f32 model's.
     pub agreement: f64,
-    /// Share of tokens whose most probable prediction is the text's next token.
+    /// Share of predictions whose most probable outcome is the target.
     pub accuracy: f64,
     /// Packed bytes of all weights of the model.
     pub bytes: u64,
@@ -289,9 +294,14 @@ fn measurement(trial: &Trial) -> Option<(&Trial, &Measurement)> {
 }
 
 /// Unit of an objective value; empty for sums of unlike things.
-fn units(objective: &Objective) -> Vec<&'static str> {
+fn units(objective: &Objective, unit: Unit) -> Vec<&'static str> {
+    let nats = match unit {
+        Unit::Token => "nats/token",
+        Unit::Example => "nats/example",
+    };
     let unit = |metric: &Metric| match metric {
-        Metric::Quality(_) => "nats/token",
+        Metric::Quality(Quality::Error) => "wrong",
+        Metric::Quality(_) => nats,
         Metric::Size(_) => "bytes",
         Metric::Latency => "s",
     };

@@ -35,7 +35,7 @@ fn single(summary: &Summary) -> Svg {
         summary.measured().filter_map(|(trial, m)| Some((trial, m, value(trial)?))).collect();
     let greatest = trials.iter().map(|t| t.2).fold(0.0, f64::max);
     let quantity = match &summary.objective {
-        Objective::Metrics(metrics) if metrics.len() == 1 => Quantity::of(metrics[0], greatest),
+        Objective::Metrics(metrics) if metrics.len() == 1 => Quantity::of(metrics[0], summary.unit, greatest),
         objective => Quantity { title: objective.to_string(), factor: 1.0, log: false },
     };
     let values = || trials.iter().map(|t| t.2 / quantity.factor);
@@ -169,5 +169,11 @@ fn several(summary: &Summary) -> Svg {
 pub(super) fn objective_names(summary: &Summary) -> Vec<String> {
     let with_unit =
         |(name, unit): (String, &str)| if unit.is_empty() { name } else { format!("{name} ({unit})") };
-    summary.objective.names().into_iter().zip(units(&summary.objective)).map(with_unit).collect()
+    summary
+        .objective
+        .names()
+        .into_iter()
+        .zip(units(&summary.objective, summary.unit))
+        .map(with_unit)
+        .collect()
 }

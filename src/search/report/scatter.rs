@@ -81,7 +81,8 @@ pub(super) fn scatter(summary: &Summary, x: Metric, y: Metric) -> Svg {
         return message(&title, "Nothing has been measured.");
     }
     let greatest = |f: fn(&(f64, f64)) -> f64| trials.iter().map(|t| f(&t.2)).fold(0.0, f64::max);
-    let (x_is, y_is) = (Quantity::of(x, greatest(|p| p.0)), Quantity::of(y, greatest(|p| p.1)));
+    let (x_is, y_is) =
+        (Quantity::of(x, summary.unit, greatest(|p| p.0)), Quantity::of(y, summary.unit, greatest(|p| p.1)));
     let scaled = |p: (f64, f64)| (p.0 / x_is.factor, p.1 / y_is.factor);
     let baseline =
         summary.baseline_loss.filter(|loss| y == Metric::Quality(Quality::Loss) && loss.is_finite());
@@ -174,6 +175,7 @@ fn title(x: Metric, y: Metric) -> String {
     let name = |metric| match metric {
         Metric::Quality(Quality::Kl) => "Divergence",
         Metric::Quality(Quality::Loss) => "Loss",
+        Metric::Quality(Quality::Error) => "Error",
         Metric::Size(_) => "size",
         Metric::Latency => "latency",
     };

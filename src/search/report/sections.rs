@@ -7,6 +7,7 @@ use super::scatter::is_uniform;
 use super::statistics::Span;
 use super::text::{NONE, bytes, change, escape, number, optional, percent, seconds, significant};
 use super::{Summary, Uniform};
+use crate::model::Unit;
 use crate::search::{Measurement, Quality, Trial, TrialState};
 
 /// Rows of cells; the first row is the head. Columns of `left` are flush left, those of `wrapped` may be broken.
@@ -67,7 +68,7 @@ fn best_uniform(summary: &Summary, limit: u64) -> Option<(&Uniform, &Measurement
 fn gain(quality: Quality, value: f64, reference: f64) -> String {
     match quality {
         Quality::Kl => change(value, reference),
-        Quality::Loss => format!("{:+.4}", value - reference).replace('-', "−"),
+        Quality::Loss | Quality::Error => format!("{:+.4}", value - reference).replace('-', "−"),
     }
 }
 
@@ -99,9 +100,12 @@ pub(super) fn figures(summary: &Summary) -> String {
             Some(loss) => format!("{:.4} with f32 weights", loss),
             None => String::new(),
         };
-        cards.push((format!("{:.4}", m.loss), "loss, nats/token".to_owned(), loss));
-        let agreement = "tokens predicted as by the f32 model";
-        cards.push((percent(m.agreement), agreement.to_owned(), format!("KL {}", number(m.kl))));
+        cards.push((format!("{:.4}", m.loss), format!("loss, nats/{}", summary.unit.name()), loss));
+        let agreement = format!("{}s predicted as by the f32 model", summary.unit.name());
+        if summary.unit == Unit::Example {
+            cards.push((percent(m.accuracy), "accuracy".to_owned(), "share of right labels".to_owned()));
+        }
+        cards.push((percent(m.agreement), agreement, format!("KL {}", number(m.kl))));
     }
     let complete = summary.count(TrialState::Complete);
     let others = [TrialState::Failed, TrialState::Pruned, TrialState::Running, TrialState::Waiting];
@@ -218,7 +222,7 @@ pub(super) fn finals(summary: &Summary) -> String {
     };
     let table = Table { head, left: &[1, 2], rows: finals.iter().map(row).collect() };
     format!(
-        "<h2>Measured again</h2>\n<p class=\"note\">Front and best on another, larger text.</p>\n{}",
+        "<h2>Measured again</h2>\n<p class=\"note\">Front and best on other examples.</p>\n{}",
         table.html()
     )
 }

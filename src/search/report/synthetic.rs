@@ -176,7 +176,9 @@ fn summary(shape: &Shape, objective: Objective, dimensions: Vec<Searched>, trial
                 measurement: None,
             })
             .collect(),
+        unit: Unit::Token,
         baseline_loss: Some(3.2),
+        baseline_accuracy: Some(0.4),
         best: if objective.count() == 1 { best } else { None },
         front,
         finals,

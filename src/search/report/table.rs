@@ -2,6 +2,7 @@
 
 use super::text::{NONE, bytes, number, optional, percent, seconds, shortened};
 use super::{Summary, Uniform, state_name};
+use crate::model::Unit;
 use crate::search::{Measurement, TrialState};
 
 /// Rows of the front that are shown; of a longer one, so many spread evenly.
@@ -38,6 +39,10 @@ pub fn table(summary: &Summary) -> String {
     let latency = rows.iter().any(|row| row.1.latency.is_some());
     let mut cells =
         vec![["", "trial", "bytes", "bits/weight", "loss", "KL", "agreement"].map(str::to_owned).to_vec()];
+    let accuracy = summary.unit == Unit::Example;
+    if accuracy {
+        cells[0].push("accuracy".to_owned());
+    }
     if latency {
         cells[0].push("latency".to_owned());
     }
@@ -51,6 +56,9 @@ pub fn table(summary: &Summary) -> String {
             number(m.kl),
             percent(m.agreement),
         ];
+        if accuracy {
+            row.push(percent(m.accuracy));
+        }
         if latency {
             row.push(optional(m.latency, seconds));
         }
@@ -61,6 +69,9 @@ pub fn table(summary: &Summary) -> String {
         row[4] = format!("{loss:.4}");
         row[1] = NONE.to_owned();
         row[2] = NONE.to_owned();
+        if accuracy {
+            row.push(optional(summary.baseline_accuracy, percent));
+        }
         cells.push(row);
     }
     text += &aligned(&cells);

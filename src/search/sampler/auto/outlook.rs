@@ -103,7 +103,7 @@ impl<'a> Outlook<'a> {
         // The base of a loss is an estimate, and no harm is below its error.
         let (base, least) = match self.problem.objective.quality() {
             Quality::Kl => (0.0, 1e-12),
-            Quality::Loss => (self.model.base(), 1e-4),
+            Quality::Loss | Quality::Error => (self.model.base(), 1e-4),
         };
         let scale = |(at, &value): (usize, &f64)| {
             if is_quality(&at) { (value - base).max(least).ln() } else { value }
@@ -307,6 +307,10 @@ fn base(problem: &Problem, trials: &[(&Trial, f64)]) -> (f64, f64) {
         (qualities().fold(f64::INFINITY, f64::min), qualities().fold(f64::NEG_INFINITY, f64::max));
     if problem.objective.quality() == Quality::Kl {
         return (0.0, 0.02 * least.abs());
+    }
+    if problem.objective.quality() == Quality::Error {
+        // The best seen: quantization may as well correct a few predictions as spoil them.
+        return (least, 0.05 * (most - least) + 1e-3);
     }
     // The divergence is about what the loss has more than that of the f32 model.
     let more = trials.iter().filter_map(|(t, loss)| Some(loss - t.measurement.as_ref()?.kl));
