@@ -49,6 +49,7 @@ struct Answer {
 pub(crate) fn run(args: &Args) -> Result<bool> {
     let model = args.model.load()?;
     common::require(&model, Task::Classification, "classify")?;
+    common::require_classes(&model)?;
     let assignment = args.format.assignment(&model, model.default_spec())?;
     let texts = args.texts.read(&model)?;
     let gpu = args.device.open()?;

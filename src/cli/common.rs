@@ -104,6 +104,17 @@ pub(crate) fn require(model: &Model, task: Task, verb: &str) -> Result<()> {
     Ok(())
 }
 
+/// Refuses models with a single output, whose number is no logit.
+pub(crate) fn require_classes(model: &Model) -> Result<()> {
+    if model.labels().len() < 2 {
+        bail!(
+            "model `{}` has one output: it tells a number (regression) and no classes, which is not supported",
+            model.name()
+        );
+    }
+    Ok(())
+}
+
 /// The assignment in which nothing is quantized further: block linears in f32 for a checkpoint.
 pub(crate) fn f32_assignment(model: &Model) -> Assignment {
     Assignment::uniform(model.graph(), &model.native_formats(), Spec::from(Format::F32))

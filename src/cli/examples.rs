@@ -195,6 +195,7 @@ impl ExampleArgs {
     }
 
     fn labelled(&self, model: &Model, path: &Path, most: usize) -> Result<ExampleSet> {
+        common::require_classes(model)?;
         let name = path.display().to_string();
         let context = self.context(model)?;
         let rows =

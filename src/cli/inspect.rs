@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anybit::eval::{MemoryReport, TensorKind, TensorMemory, activation_bytes};
 use anybit::format::{Format, Spec};
-use anybit::model::{Model, Reader, matrices};
+use anybit::model::{Model, Reader, Task, matrices};
 use anyhow::{Result, bail};
 use serde_json::json;
 
@@ -60,6 +60,8 @@ pub(crate) struct Subject {
     pub(crate) run: Option<(usize, usize)>,
     /// Activation bytes of a step of one token per sequence.
     pub(crate) decode_bytes: u64,
+    /// Whether it goes on with a text token by token; a pass over an encoder or over rows of numbers is all there is.
+    pub(crate) decodes: bool,
     /// Formats that cannot hold what they are meant for.
     pub(crate) findings: Vec<Finding>,
 }
@@ -107,12 +109,15 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
             "KV cache: {} (f32, {many} of {context} tokens)",
             bytes(subject.memory.kv_cache_bytes)
         )?;
-        writeln!(
-            out,
-            "activations: {} for a prefill of all of them, {} for a decode step (f32)",
-            bytes(subject.memory.activation_bytes),
-            bytes(subject.decode_bytes)
-        )?;
+        let activations = bytes(subject.memory.activation_bytes);
+        match subject.decodes {
+            true => writeln!(
+                out,
+                "activations: {activations} for a prefill of all of them, {} for a decode step (f32)",
+                bytes(subject.decode_bytes)
+            )?,
+            false => writeln!(out, "activations: {activations} for a pass over all of them (f32)")?,
+        }
     }
     writeln!(out, "\n{text}")?;
     Ok(true)
@@ -144,6 +149,7 @@ fn model(args: &Args) -> Result<Subject> {
         memory: MemoryReport::new(graph, &assignment, sequences, context, tokens)?,
         run: Some((sequences, context)),
         decode_bytes: activation_bytes(graph, sequences, sequences),
+        decodes: model.task() == Task::Generation,
         // What is packed already has lost what it was.
         findings: if is_asked { unfit::of_model(&model, &assignment)? } else { Vec::new() },
     })
@@ -204,6 +210,7 @@ fn tensors(args: &Args, path: &Path, reader: &Reader) -> Result<Subject> {
         memory: MemoryReport::of_file(all),
         run: None,
         decode_bytes: 0,
+        decodes: false,
         findings: unfit::of_file(reader, &specs)?,
     })
 }

@@ -35,11 +35,12 @@ const ERROR: u8 = 2;
 #[command(
     name = "anybit",
     version,
-    about = "Run, measure and validate low-bit language models on any GPU",
+    about = "Run, measure and validate low-bit networks on any GPU",
     after_help = "Examples:
   anybit devices
   anybit generate --prompt \"ROMEO:\"
   anybit eval --format mxint8
+  anybit classify --model path/to/classifier --text \"a fine film\"
 
 Without --model the verbs use a small Shakespeare model that is part of the program.
 Exit codes: 0 ok, 1 a comparison did not hold, 2 an error."

@@ -34,10 +34,8 @@ pub(crate) fn graph(
     let context = config.size("max_position_embeddings")?;
     let mut b = Builder::new(reader);
     let mut x = embeddings(&mut b, &sizes, context, config.optional_size("type_vocab_size")?.unwrap_or(2))?;
-    if sizes.layers > 0 {
-        // Nothing outlives a batch, so that all layers can use one cache.
-        b.graph.kv_widths.push(sizes.hidden);
-    }
+    // Nothing outlives a batch, so that all layers can use one cache.
+    b.graph.kv_widths.push(sizes.hidden);
     for layer in 0..sizes.layers {
         x = block(&mut b, &sizes, layer, x)?;
     }

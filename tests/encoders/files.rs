@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use anybit::model::TensorFile;
+
 use serde_json::{Value, json};
 
 use super::folder;
@@ -107,6 +109,34 @@ fn configs_that_change_results_are_refused() {
     });
     let tsv = place.ok(&["classify", "--model", &model, "--text", "x", "--tsv"]);
     assert!(tsv.starts_with("LABEL_"), "{tsv}");
+}
+
+/// One output is a number, and a softmax of it would be sure of everything.
+#[test]
+fn regression_is_no_classification() {
+    let place = Place::new();
+    let model = changed(&place, "classifier", "regression", |config| {
+        config.as_object_mut().unwrap().remove("id2label");
+    });
+    let file = TensorFile::open(&folder("classifier").join("model.safetensors")).unwrap();
+    let values: Vec<_> = file.tensors().iter().map(|tensor| (tensor, file.widen(tensor).unwrap())).collect();
+    let cut: Vec<(&str, Vec<usize>, &[f32])> = values
+        .iter()
+        .map(|(tensor, values)| match tensor.name.starts_with("classifier.") {
+            true => {
+                let shape: Vec<usize> = std::iter::once(1).chain(tensor.shape[1..].iter().copied()).collect();
+                (tensor.name.as_str(), shape.clone(), &values[..shape.iter().product()])
+            }
+            false => (tensor.name.as_str(), tensor.shape.clone(), values.as_slice()),
+        })
+        .collect();
+    let cut: Vec<(&str, &[usize], &[f32])> =
+        cut.iter().map(|(name, shape, values)| (*name, shape.as_slice(), *values)).collect();
+    place.write("regression/model.safetensors", &cut);
+    std::fs::write(place.path("data.tsv"), "a\t0\n").unwrap();
+    place.fails(&["classify", "--model", &model, "--text", "x"], &["one output", "regression"]);
+    place.fails(&["eval", "--model", &model, "--data", "data.tsv"], &["one output", "regression"]);
+    place.ok(&["embed", "--model", &model, "--text", "x"]);
 }
 
 #[test]
