@@ -45,7 +45,7 @@
 //! | [`shader`] | the table of kernels, format fragments and epilogues; the linker; partitions; text only | `format`, `graph` |
 //! | [`gpu`] | adapters, buffers, pipelines, recordings: the only user of wgpu | `shader` |
 //! | [`engine`] | resident weights, fusion, plans, sessions, trials, losses reduced on the device | `gpu`, `shader`, `graph`, `format` |
-//! | [`model`] | checkpoints, packed files, model families, tokenizer, sampling, labelled texts | `graph`, `format` |
+//! | [`model`] | checkpoints, packed files, the hub, model families, tokenizer, sampling, labelled texts | `graph`, `format` |
 //! | [`run`] | one interface over engine and reference; the generation loop, examples as batches | `engine`, `reference`, `model`, `graph` |
 //! | [`eval`] | loss, perplexity, accuracy, divergence, agreement, noise of weights, memory accounting | `run`, `model`, `graph`, `format` |
 //! | [`cases`] | *the* case table: every kernel x formats x shapes x tolerance; model verification | all above |

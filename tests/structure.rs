@@ -22,7 +22,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
 ];
 
 /// Crates that one place only may know.
-const CONFINED: [(&str, &str); 7] = [
+const CONFINED: [(&str, &str); 8] = [
     ("wgpu", "src/gpu/"),
     ("clap", "src/cli/"),
     ("anyhow", "src/cli/"),
@@ -30,6 +30,7 @@ const CONFINED: [(&str, &str); 7] = [
     ("plotters", "src/cli/"),
     ("jiff", "src/search/journal/"),
     ("uuid", "src/search/journal/"),
+    ("ureq", "src/model/hub/"),
 ];
 
 fn root() -> PathBuf {

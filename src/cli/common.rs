@@ -17,6 +17,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::hub;
+
 /// A count on the command line.
 pub(crate) fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -37,8 +39,8 @@ pub(crate) enum Backend {
 
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct ModelArgs {
-    /// Hugging Face folder (config.json, model.safetensors, tokenizer.json) or a file written by `quantize`
-    /// [default: the embedded Shakespeare model]
+    /// Hugging Face folder (config.json, model.safetensors, tokenizer.json), a file written by `quantize`, or a model of
+    /// the Hugging Face hub as org/name[@revision][:FILE] [default: the embedded Shakespeare model]
     #[arg(long, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
 }
@@ -46,7 +48,7 @@ pub(crate) struct ModelArgs {
 impl ModelArgs {
     pub(crate) fn load(&self) -> Result<Model> {
         Ok(match &self.model {
-            Some(path) => Model::load(path)?,
+            Some(path) => Model::load(&hub::local(path)?)?,
             None => Model::embedded()?,
         })
     }

@@ -13,6 +13,8 @@ use serde_json::json;
 
 use super::common::{self, DeviceArgs, FormatArgs, ModelArgs};
 use super::examples::{Amount, ExampleArgs, ExampleSet};
+use super::hub;
+use super::latency::{self, LatencyArgs};
 
 /// Bytes of logits per step on the CPU.
 const REFERENCE_LOGITS: u64 = 64 << 20;
@@ -25,6 +27,7 @@ const REFERENCE_LOGITS: u64 = 64 << 20;
   anybit eval --model path/to/model --text sample.txt --format \"int4(group=128)@int8\"
   anybit eval --model packed.safetensors --baseline path/to/model --text sample.txt
   anybit eval --model path/to/classifier --data labelled.tsv --format int8
+  anybit eval --latency --formats \"f32,int8,int4(group=32)\" --runs 5 --max-tokens 40
 
 Without --format or --qconfig this measures what `anybit generate` would run: a packed file as it was packed, the \
 block linears of any other model as int4(group=32), of a BigNet as base 11. `--format f32` measures the unquantized model. KL divergence \
@@ -38,7 +41,10 @@ sequence of its own with a beginning-of-text token in front.
 A classifier is measured on labelled texts (--data), lines of text<TAB>label or, for pairs, text<TAB>text<TAB>label; \
 a label is the number or the name of a class. Quotes are plain text. A header of column names (sentence, label …) is \
 recognized. Loss, KL and agreement are then those of the classes, per example. Texts longer than the model's context \
-lose their end, which is said.")]
+lose their end, which is said.
+
+--latency runs greedy generation in several formats side by side and prints mean, median and spread of the end-to-end \
+latency and of tokens per second, sizes estimated and as packed, and the texts.")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -49,6 +55,8 @@ pub(crate) struct Args {
     /// Unquantized model to compare with [default: the model itself in f32]
     #[arg(long, value_name = "PATH")]
     baseline: Option<PathBuf>,
+    #[command(flatten)]
+    latency: LatencyArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -69,6 +77,9 @@ enum Baseline {
 }
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
+    if args.latency.is_asked() {
+        return latency::run(&args.model, &args.device, &args.latency, args.json);
+    }
     let model = args.model.load()?;
     let assignment = args.format.assignment(&model, model.default_spec())?;
     let baseline = baseline(args, &model, &assignment)?;
@@ -174,7 +185,7 @@ pub(crate) fn is_unquantized(model: &Model) -> bool {
 
 fn baseline(args: &Args, model: &Model, assignment: &Assignment) -> Result<Baseline> {
     if let Some(path) = &args.baseline {
-        let other = Model::load(path)?;
+        let other = Model::load(&hub::local(path)?)?;
         let (got, want) = (other.graph().output_width(), model.graph().output_width());
         if got != want {
             bail!(

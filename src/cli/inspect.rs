@@ -12,6 +12,7 @@ use serde_json::json;
 use super::columns::aligned;
 use super::common::{FormatArgs, ModelArgs, bytes};
 use super::explain::explain;
+use super::hub;
 use super::quantize::from_qconfig;
 use super::unfit::{self, Finding};
 
@@ -66,7 +67,9 @@ pub(crate) struct Subject {
     pub(crate) findings: Vec<Finding>,
 }
 
-pub(crate) fn run(args: &Args) -> Result<bool> {
+pub(crate) fn run(mut args: Args) -> Result<bool> {
+    hub::localize(&mut args.model)?;
+    let args = &args;
     let subject = match &args.model {
         Some(path) if !path.is_dir() => {
             let reader = Reader::open(path)?;

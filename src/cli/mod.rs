@@ -12,7 +12,9 @@ mod examples;
 mod explain;
 mod formats;
 mod generate;
+mod hub;
 mod inspect;
+mod latency;
 mod meter;
 mod quantize;
 mod run;
@@ -42,7 +44,9 @@ const ERROR: u8 = 2;
   anybit eval --format mxint8
   anybit classify --model path/to/classifier --text \"a fine film\"
 
-Without --model the verbs use a small Shakespeare model that is part of the program.
+Without --model the verbs use a small Shakespeare model that is part of the program. --model also takes models of the \
+Hugging Face hub by name, as org/name[@revision][:FILE]: from its cache (HF_HUB_CACHE, HF_HOME), else downloaded into it \
+(HF_ENDPOINT, HF_TOKEN; not with HF_HUB_OFFLINE=1).
 Exit codes: 0 ok, 1 a comparison did not hold, 2 an error."
 )]
 struct Cli {
@@ -82,9 +86,9 @@ pub(crate) fn main() -> ExitCode {
         Verb::Evaluate(args) => evaluate::run(&args),
         Verb::Search(args) => search::run(&args),
         Verb::Sweep(args) => sweep::run(&args),
-        Verb::Quantize(args) => quantize::run(&args),
+        Verb::Quantize(args) => quantize::run(args),
         Verb::Dequantize(args) => dequantize::run(&args),
-        Verb::Inspect(args) => inspect::run(&args),
+        Verb::Inspect(args) => inspect::run(args),
         Verb::Formats(args) => formats::run(&args),
         Verb::Verify(args) => verify::run(&args),
     };

@@ -14,6 +14,7 @@ use clap::ArgGroup;
 use serde_json::{Value, json};
 
 use super::common::{FormatArgs, ModelArgs, bytes, progress};
+use super::hub;
 
 /// Pack weights to a self-describing .safetensors file
 ///
@@ -49,7 +50,9 @@ pub(crate) struct Args {
     json: bool,
 }
 
-pub(crate) fn run(args: &Args) -> Result<bool> {
+pub(crate) fn run(mut args: Args) -> Result<bool> {
+    hub::localize(&mut args.model)?;
+    let args = &args;
     let (input, report) = match &args.model {
         Some(path) if !path.is_dir() => (path.display().to_string(), tensors(args, path)?),
         _ => model(args)?,

@@ -14,6 +14,7 @@ mod dequantize;
 pub mod embedded;
 mod example;
 mod gpt2;
+pub mod hub;
 pub mod labelled;
 mod llama;
 mod matrix_file;
@@ -124,7 +125,8 @@ impl Model {
         };
         // `.` and `..` have no name of their own.
         let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let name = resolved.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let folder = || resolved.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let name = hub::name_of_snapshot(&resolved).unwrap_or_else(folder);
         Self::new(name, Reader::open(&weights)?, texts, &label)
     }
 
@@ -407,12 +409,7 @@ fn weights_of(folder: &Path) -> Result<PathBuf> {
     let mut others = Vec::new();
     for entry in folder.read_dir().map_err(io)? {
         let path = entry.map_err(io)?.path();
-        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-        // What training programs leave beside the weights.
-        let is_state = ["training_args", "optimizer", "scheduler", "rng_state", "tokenizer"]
-            .iter()
-            .any(|name| path.file_stem().is_some_and(|stem| stem.to_string_lossy().starts_with(name)));
-        if WEIGHT_ENDINGS.contains(&ending) && !is_state {
+        if path.file_name().is_some_and(|name| is_other_weights(&name.to_string_lossy())) {
             others.push(path);
         }
     }
@@ -435,6 +432,16 @@ fn weights_of(folder: &Path) -> Result<PathBuf> {
             )
         }
     }
+}
+
+/// Whether a file name is one that weights may have beside [`WEIGHT_FILES`].
+fn is_other_weights(name: &str) -> bool {
+    // What training programs leave beside the weights.
+    let is_state = ["training_args", "optimizer", "scheduler", "rng_state", "tokenizer"]
+        .iter()
+        .any(|state| name.starts_with(state));
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    WEIGHT_ENDINGS.contains(&ending) && !is_state && !name.contains('/')
 }
 
 /// The text of a file, `None` where there is none.

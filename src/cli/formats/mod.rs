@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::columns::aligned;
 use super::common::{print, progress};
+use super::hub;
 use entry::Entry;
 
 /// What `--model` without a value, and the name of the model inside the program, stand for.
@@ -143,6 +144,7 @@ impl Source {
         if !path.exists() && text.parse::<Spec>().is_ok() {
             bail!("--model {text}: there is no such file; `{text}` is a format: write it before --model");
         }
+        let path = &*hub::local(path)?;
         if path.is_file() {
             let reader = Reader::open(path)?;
             if reader.is_packed() {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::common::{self, DeviceArgs, ModelArgs};
 use super::super::examples::{Asked, ExampleArgs};
+use super::super::hub;
 use super::super::meter::{MeterArgs, byte_count};
 
 /// The space without --space: the formats that lie on the front of uniform assignments of the default model.
@@ -109,7 +110,11 @@ impl Settings {
         let asked = problem.examples.asked();
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         Self {
-            model: problem.model.model.as_ref().map(absolute),
+            model: problem
+                .model
+                .model
+                .as_ref()
+                .map(|path| if hub::is_id(path) { path.clone() } else { absolute(path) }),
             model_hash: String::new(),
             asked: Asked {
                 text: asked.text.as_ref().map(absolute),
