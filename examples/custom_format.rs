@@ -14,7 +14,7 @@ use anybit::graph::Assignment;
 use anybit::model::Model;
 use anybit::model::sampling::SamplingOptions;
 use anybit::reference;
-use anybit::run::{GenerationOptions, Runner, generate};
+use anybit::run::{GenerationOptions, Next, Runner, generate};
 use anybit::shader::Epilogue;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -46,8 +46,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let graph = Arc::new(model.graph().clone());
     let mut runner = Runner::gpu(&mut resident, graph, &model, &assignment, options)?;
     let sampling = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
-    let options = GenerationOptions { max_tokens: 40, context, eos: model.eos(), sampling };
-    let report = generate(&mut runner, &[model.encode_prompt("ROMEO:\n")?], &options, |_, _| Ok(()))?;
+    let options = GenerationOptions {
+        max_tokens: 40,
+        context,
+        eos: model.eos(),
+        sampling,
+        ..GenerationOptions::default()
+    };
+    let report = generate(&mut runner, &[model.encode_prompt("ROMEO:\n")?], &options, |_| Ok(Next::Go))?;
     let tokenizer = model.tokenizer().ok_or("the model has no tokenizer")?;
     println!("{}", tokenizer.decode(&report.tokens[0])?);
     Ok(())

@@ -11,7 +11,7 @@ use anybit::gpu::{Gpu, OpenOptions};
 use anybit::graph::Assignment;
 use anybit::model::Model;
 use anybit::model::sampling::SamplingOptions;
-use anybit::run::{GenerationOptions, Runner, generate};
+use anybit::run::{GenerationOptions, Next, Runner, generate};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let text = std::env::args().nth(1).unwrap_or_else(|| "ROMEO:".to_string());
@@ -31,13 +31,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut runner = Runner::gpu(&mut resident, graph, &model, &assignment, options)?;
 
     let sampling = SamplingOptions { temperature: 0.8, seed: 1, ..SamplingOptions::default() };
-    let options = GenerationOptions { max_tokens: 40, context, eos: model.eos(), sampling };
+    let options = GenerationOptions {
+        max_tokens: 40,
+        context,
+        eos: model.eos(),
+        sampling,
+        ..GenerationOptions::default()
+    };
     let mut stream = tokenizer.stream(&prompt)?;
     print!("{text}");
-    let report = generate(&mut runner, &[prompt], &options, |_, id| {
-        print!("{}", stream.push(id)?);
+    let report = generate(&mut runner, &[prompt], &options, |token| {
+        print!("{}", stream.push(token.id)?);
         let _ = std::io::stdout().flush(); // a closed pipe is no reason to stop
-        Ok(())
+        Ok(Next::Go)
     })?;
     println!("{}", stream.finish()?);
     eprintln!("{} tokens, {} bytes of weights uploaded", report.tokens[0].len(), resident.uploaded_bytes());

@@ -12,8 +12,8 @@
 //! use anybit::engine::{Resident, SessionOptions};
 //! use anybit::gpu::{Gpu, OpenOptions};
 //! use anybit::graph::Assignment;
-//! use anybit::model::{Model, sampling::SamplingOptions};
-//! use anybit::run::{GenerationOptions, Runner, generate};
+//! use anybit::model::Model;
+//! use anybit::run::{GenerationOptions, Next, Runner, generate};
 //!
 //! # fn main() -> anybit::Result<()> {
 //! let model = Model::embedded()?;
@@ -26,9 +26,9 @@
 //!     max_tokens: 40,
 //!     context: graph.context,
 //!     eos: model.eos(),
-//!     sampling: SamplingOptions::default(),
+//!     ..GenerationOptions::default()
 //! };
-//! let report = generate(&mut runner, &[model.encode_prompt("ROMEO:\n")?], &options, |_, _| Ok(()))?;
+//! let report = generate(&mut runner, &[model.encode_prompt("ROMEO:\n")?], &options, |_| Ok(Next::Go))?;
 //! println!("{:?}", report.tokens);
 //! # Ok(())
 //! # }

@@ -22,15 +22,16 @@ const LAYERS: [(&str, &[&str]); 12] = [
 ];
 
 /// Crates that one place only may know.
-const CONFINED: [(&str, &str); 8] = [
+const CONFINED: [(&str, &str); 9] = [
     ("wgpu", "src/gpu/"),
     ("clap", "src/cli/"),
     ("anyhow", "src/cli/"),
     ("indicatif", "src/cli/"),
     ("plotters", "src/cli/"),
-    ("jiff", "src/search/journal/"),
     ("uuid", "src/search/journal/"),
     ("ureq", "src/model/hub/"),
+    ("minijinja", "src/model/chat.rs"),
+    ("zip", "src/model/checkpoint/pytorch.rs"),
 ];
 
 fn root() -> PathBuf {

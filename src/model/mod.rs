@@ -8,6 +8,7 @@ pub mod atomic;
 mod bert;
 mod bignet;
 mod builder;
+pub mod chat;
 mod checkpoint;
 mod config;
 mod dequantize;
@@ -21,6 +22,7 @@ mod matrix_file;
 mod quantize;
 mod reader;
 pub mod sampling;
+mod stop;
 mod task;
 pub mod text;
 mod tokenizer;
@@ -32,6 +34,7 @@ pub use example::{Example, TextTokens, Unit};
 pub use matrix_file::MatrixFile;
 pub use quantize::{Matrix, Progress, Report, TensorReport, matrices, quantize_file, quantize_model};
 pub use reader::{Entry, Reader};
+pub use stop::StopText;
 pub use task::{Encoding, Task};
 pub use tokenizer::{TextStream, Tokenizer};
 pub use writer::{Planned, Writer};
@@ -63,6 +66,8 @@ struct Texts {
     config: String,
     generation: Option<String>,
     tokenizer: Option<String>,
+    tokenizer_config: Option<String>,
+    chat_template: Option<String>,
 }
 
 impl Model {
@@ -107,6 +112,7 @@ impl Model {
             config: embedded::CONFIG.to_owned(),
             generation: Some(embedded::GENERATION_CONFIG.to_owned()),
             tokenizer: Some(embedded::TOKENIZER.to_owned()),
+            ..Texts::default()
         };
         let file = TensorFile::from_static(embedded::WEIGHTS, "embedded model")?;
         Self::new("shakespeare".to_owned(), Reader::new(file)?, texts, "embedded model")
@@ -122,6 +128,8 @@ impl Model {
             config,
             generation: read_text(&path.join("generation_config.json"))?,
             tokenizer: read_text(&path.join("tokenizer.json"))?,
+            tokenizer_config: read_text(&path.join("tokenizer_config.json"))?,
+            chat_template: read_text(&path.join("chat_template.jinja"))?,
         };
         // `.` and `..` have no name of their own.
         let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -136,6 +144,8 @@ impl Model {
             config: text("anybit.config").unwrap_or_default(),
             generation: text("anybit.generation_config"),
             tokenizer: text("anybit.tokenizer"),
+            tokenizer_config: text("anybit.tokenizer_config"),
+            chat_template: text("anybit.chat_template"),
         };
         let label = reader.file().label().to_owned();
         Self::new(name, reader, texts, &label)
@@ -226,12 +236,45 @@ impl Model {
     /// # Errors
     /// When there is no tokenizer, or it yields ids the model does not know.
     pub fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>> {
+        self.encode_with(&|tokenizer| tokenizer.encode_prompt(prompt))
+    }
+
+    fn encode_with(&self, encode: &dyn Fn(&Tokenizer) -> Result<Vec<u32>>) -> Result<Vec<u32>> {
         let Some(tokenizer) = &self.tokenizer else {
             invalid!("model `{}` has no tokenizer.json, so it cannot read text", self.name);
         };
-        let ids = tokenizer.encode_prompt(prompt)?;
+        let ids = encode(tokenizer)?;
         self.check_ids(&ids)?;
         Ok(ids)
+    }
+
+    /// How the model wants a conversation written; `None` where the checkpoint does not say.
+    ///
+    /// # Errors
+    /// When the template is not valid.
+    pub fn chat_template(&self) -> Result<Option<chat::ChatTemplate>> {
+        let Texts { tokenizer_config, chat_template, .. } = &self.texts;
+        chat::ChatTemplate::of(tokenizer_config.as_deref(), chat_template.as_deref(), &self.name)
+    }
+
+    /// The ids of a conversation that `template` wrote, with the special tokens that it wrote and no others, and the
+    /// ids that end a reply.
+    ///
+    /// # Errors
+    /// As [`Model::encode_prompt`].
+    pub fn encode_chat(
+        &self,
+        template: &chat::ChatTemplate,
+        messages: &[chat::Message],
+    ) -> Result<(Vec<u32>, Vec<u32>)> {
+        let text = template.render(messages)?;
+        let ids = self.encode_with(&|tokenizer| tokenizer.encode(&text))?;
+        let mut ends = self.eos();
+        let tokenizer = self.tokenizer.as_ref();
+        ends.extend(template.turn_ends().iter().filter_map(|end| tokenizer?.token_id(end)));
+        ends.sort_unstable();
+        ends.dedup();
+        Ok((ids, ends))
     }
 
     /// Format of every weight in the file: the checkpoint's type for matrices, f32 for vectors; in packed
@@ -267,9 +310,14 @@ impl Model {
 
     /// Metadata that make a packed file a model.
     fn texts(&self) -> Vec<(String, String)> {
-        let Texts { config, generation, tokenizer } = &self.texts;
+        let Texts { config, generation, tokenizer, tokenizer_config, chat_template } = &self.texts;
         let mut texts = vec![("anybit.config".to_owned(), config.clone())];
-        let optional = [("anybit.generation_config", generation), ("anybit.tokenizer", tokenizer)];
+        let optional = [
+            ("anybit.generation_config", generation),
+            ("anybit.tokenizer", tokenizer),
+            ("anybit.tokenizer_config", tokenizer_config),
+            ("anybit.chat_template", chat_template),
+        ];
         for (key, text) in optional {
             texts.extend(text.iter().map(|text| (key.to_owned(), text.clone())));
         }

@@ -6,7 +6,7 @@ mod generation;
 use std::sync::Arc;
 
 pub use batching::{Batching, batches, longest, mean_row, normalize, outputs, softmax};
-pub use generation::{GenerationOptions, GenerationReport, StopReason, generate};
+pub use generation::{Generated, GenerationOptions, GenerationReport, Next, Overflow, StopReason, generate};
 
 use crate::engine::{LossReport, Losses, Resident, Session, SessionOptions};
 use crate::error::{Result, invalid};

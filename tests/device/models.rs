@@ -3,17 +3,16 @@
 use anybit::engine::Resident;
 use anybit::eval::{Batching, evaluate};
 use anybit::graph::{Batch, Token};
-use anybit::model::sampling::SamplingOptions;
 use anybit::model::text::windows;
 use anybit::model::{Model, embedded};
-use anybit::run::{GenerationOptions, Runner, StopReason, generate};
+use anybit::run::{GenerationOptions, Next, Overflow, Runner, StopReason, generate};
 use serde_json::Value;
 use std::path::Path;
 
 use super::{gpu, runner, uniform};
 
 fn greedy(max_tokens: usize, context: usize) -> GenerationOptions {
-    GenerationOptions { max_tokens, context, eos: Vec::new(), sampling: SamplingOptions::default() }
+    GenerationOptions { max_tokens, context, eos: Vec::new(), ..GenerationOptions::default() }
 }
 
 fn ids(value: &Value) -> Vec<u32> {
@@ -44,7 +43,7 @@ fn check_golden(model: &Model, path: &str) {
             // The file may list the prompt too.
             let new = if want.starts_with(&prompt) { want[prompt.len()..].to_vec() } else { want };
             let options = greedy(new.len(), model.graph().context);
-            let report = generate(&mut runner, &[prompt], &options, |_, _| Ok(())).expect("generation");
+            let report = generate(&mut runner, &[prompt], &options, |_| Ok(Next::Go)).expect("generation");
             assert_eq!(report.tokens[0], new, "fused {fused}");
         }
     }
@@ -70,7 +69,7 @@ fn sort_gpt2_sorts_all_729_inputs_in_one_batch() {
         let mut runner = runner(&mut resident, &model, &uniform(&model, "f32"), prompts.len(), fused);
         // Six digits in, six out; the last one needs no position of its own.
         let options = greedy(6, model.graph().context);
-        let report = generate(&mut runner, &prompts, &options, |_, _| Ok(())).expect("generation");
+        let report = generate(&mut runner, &prompts, &options, |_| Ok(Next::Go)).expect("generation");
         for (prompt, got) in prompts.iter().zip(&report.tokens) {
             let mut want = prompt.clone();
             want.sort_unstable();
@@ -100,10 +99,10 @@ fn a_batch_of_prompts_of_different_lengths_equals_single_runs() {
         let mut resident = Resident::new(gpu(), None);
         let assignment = uniform(&model, spec);
         let mut together = runner(&mut resident, &model, &assignment, prompts.len(), true);
-        let batch = generate(&mut together, &prompts, &options, |_, _| Ok(())).expect("generation");
+        let batch = generate(&mut together, &prompts, &options, |_| Ok(Next::Go)).expect("generation");
         let mut alone = runner(&mut resident, &model, &assignment, 1, true);
         for (prompt, want) in prompts.iter().zip(&batch.tokens) {
-            let single = generate(&mut alone, std::slice::from_ref(prompt), &options, |_, _| Ok(()));
+            let single = generate(&mut alone, std::slice::from_ref(prompt), &options, |_| Ok(Next::Go));
             assert_eq!(&single.expect("generation").tokens[0], want, "{spec} {prompt:?}");
         }
     }
@@ -181,4 +180,36 @@ fn a_quantized_head_scales_over_the_output_rows_of_its_own_sequence() {
     let (got, want) = (device.logits().expect("logits"), cpu.logits().expect("logits"));
     let nmse = anybit::reference::nmse(&got, &want);
     assert!(nmse < 1e-9, "NMSE {nmse:e}: {got:?} not {want:?}");
+}
+
+#[test]
+fn a_text_that_slides_goes_on_as_after_its_window() {
+    let model = Model::embedded().expect("model");
+    let mut resident = Resident::new(gpu(), None);
+    let assignment = uniform(&model, "int8");
+    let (context, keep) = (20, 3);
+    let prompts: Vec<Vec<u32>> = vec![(10..22).collect(), (40..90).collect(), vec![7]];
+    let options = GenerationOptions { overflow: Overflow::Slide { keep }, ..greedy(30, context) };
+    let mut sliding = runner(&mut resident, &model, &assignment, 3, true);
+    let report = generate(&mut sliding, &prompts, &options, |_| Ok(Next::Go)).expect("generation");
+    assert!(report.slides >= 3 && report.cut > 0);
+    let mut fresh = runner(&mut resident, &model, &assignment, 1, true);
+    for (prompt, tokens) in prompts.iter().zip(&report.tokens) {
+        assert_eq!(tokens.len(), 30);
+        let mut window = prompt.clone();
+        let slide = |window: &mut Vec<u32>| drop(window.drain(keep..keep + (context - keep) / 2));
+        while window.len() >= context {
+            slide(&mut window);
+        }
+        for token in tokens {
+            let one = generate(&mut fresh, std::slice::from_ref(&window), &greedy(1, context + 1), |_| {
+                Ok(Next::Go)
+            });
+            assert_eq!(one.expect("generation").tokens[0], [*token]);
+            window.push(*token);
+            if window.len() > context {
+                slide(&mut window);
+            }
+        }
+    }
 }

@@ -3,8 +3,7 @@
 use anybit::engine::Resident;
 use anybit::graph::{Assignment, Role};
 use anybit::model::Model;
-use anybit::model::sampling::SamplingOptions;
-use anybit::run::{GenerationOptions, generate};
+use anybit::run::{GenerationOptions, Next, generate};
 
 use super::{gpu, runner, spec, uniform};
 
@@ -22,32 +21,30 @@ fn alternating(model: &Model, specs: [&str; 2], shift: usize) -> Assignment {
 fn another_mix_of_resident_variants_uploads_nothing() {
     let model = Model::embedded().expect("model");
     let mut resident = Resident::new(gpu(), None);
-    let options = GenerationOptions {
-        max_tokens: 4,
-        context: 128,
-        eos: Vec::new(),
-        sampling: SamplingOptions::default(),
-    };
+    let options =
+        GenerationOptions { max_tokens: 4, context: 128, eos: Vec::new(), ..GenerationOptions::default() };
     let mut texts = Vec::new();
     for assignment in [uniform(&model, "int8"), uniform(&model, "int4(group=32)")] {
         let mut runner = runner(&mut resident, &model, &assignment, 1, true);
-        texts.push(generate(&mut runner, &[vec![10, 20, 30]], &options, |_, _| Ok(())).expect("text").tokens);
+        texts.push(
+            generate(&mut runner, &[vec![10, 20, 30]], &options, |_| Ok(Next::Go)).expect("text").tokens,
+        );
     }
     let before = resident.uploaded_bytes();
     assert!(before > 0);
     for shift in 0..2 {
         let mixed = alternating(&model, ["int8", "int4(group=32)"], shift);
         let mut runner = runner(&mut resident, &model, &mixed, 1, true);
-        generate(&mut runner, &[vec![10, 20, 30]], &options, |_, _| Ok(())).expect("text");
+        generate(&mut runner, &[vec![10, 20, 30]], &options, |_| Ok(Next::Go)).expect("text");
     }
     assert_eq!(resident.uploaded_bytes(), before, "switching to resident variants uploads no weight bytes");
 
     let mut again = runner(&mut resident, &model, &uniform(&model, "int8"), 1, true);
-    let text = generate(&mut again, &[vec![10, 20, 30]], &options, |_, _| Ok(())).expect("text").tokens;
+    let text = generate(&mut again, &[vec![10, 20, 30]], &options, |_| Ok(Next::Go)).expect("text").tokens;
     assert_eq!(text, texts[0], "and the mix in between changed nothing");
 
     let mut new = runner(&mut resident, &model, &uniform(&model, "mxint8"), 1, true);
-    generate(&mut new, &[vec![10, 20, 30]], &options, |_, _| Ok(())).expect("text");
+    generate(&mut new, &[vec![10, 20, 30]], &options, |_| Ok(Next::Go)).expect("text");
     assert!(resident.uploaded_bytes() > before, "a new variant is counted");
 }
 

@@ -9,9 +9,8 @@ use anybit::engine::{Resident, SessionOptions};
 use anybit::eval::{MemoryReport, TensorKind, TensorMemory};
 use anybit::format::Spec;
 use anybit::graph::Assignment;
-use anybit::model::sampling::SamplingOptions;
 use anybit::model::{Model, Task, Tokenizer};
-use anybit::run::{GenerationOptions, Runner, generate};
+use anybit::run::{GenerationOptions, Next, Runner, generate};
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
@@ -188,7 +187,7 @@ fn trial<'a>(model: &'a Model, prompts: Vec<String>, args: &LatencyArgs, fused: 
         max_tokens,
         context: most.min(longest.saturating_add(max_tokens)),
         eos: model.eos(),
-        sampling: SamplingOptions::default(),
+        ..GenerationOptions::default()
     };
     Ok(Trial { model, tokenizer, prompts, ids, options, runs: args.runs.unwrap_or(5), fused })
 }
@@ -241,9 +240,9 @@ impl Trial<'_> {
             let ids = self.model.encode_prompt(prompt)?;
             let mut stream = self.tokenizer.stream(&ids)?;
             let mut text = String::new();
-            let report = generate(runner, &[ids], &self.options, |_, id| {
-                text.push_str(&stream.push(id)?);
-                Ok(())
+            let report = generate(runner, &[ids], &self.options, |token| {
+                text.push_str(&stream.push(token.id)?);
+                Ok(Next::Go)
             })?;
             text.push_str(&stream.finish()?);
             run.seconds.push(start.elapsed().as_secs_f64());

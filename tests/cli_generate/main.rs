@@ -1,5 +1,7 @@
 //! The verbs generate, eval and devices of the built program; needs an adapter and fails without one.
 
+mod options;
+
 use std::ffi::OsStr;
 use std::process::{Command, Output};
 
