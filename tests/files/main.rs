@@ -129,10 +129,10 @@ fn configs_that_cannot_be_run() {
     );
     assert_contains(&llama("hidden_act", json!("mish")), &["hidden_act", "mish", "silu"]);
     assert_contains(
-        &llama("rope_scaling", json!({"type": "linear", "factor": 2.0})),
-        &["rope_scaling", "linear"],
+        &llama("rope_scaling", json!({"type": "su", "factor": 2.0})),
+        &["rope_scaling", "`su`", "llama3"],
     );
-    assert_contains(&llama("rope_parameters", json!({"rope_type": "yarn"})), &["rope_parameters", "yarn"]);
+    assert_contains(&llama("rope_parameters", json!({"rope_type": "yarn"})), &["rope_parameters.factor"]);
     assert_contains(&llama("partial_rotary_factor", json!(0.5)), &["partial_rotary_factor"]);
     let harmless = with_config(&stories(), |config| {
         config["rope_scaling"] = json!({"rope_type": "default"});
