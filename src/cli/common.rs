@@ -39,8 +39,8 @@ pub(crate) enum Backend {
 
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct ModelArgs {
-    /// Hugging Face folder (config.json, model.safetensors, tokenizer.json), a file written by `quantize`, or a model of
-    /// the Hugging Face hub as org/name[@revision][:FILE] [default: the embedded Shakespeare model]
+    /// Hugging Face folder (config.json, weights, tokenizer), GGUF file, file written by `quantize`, or a model of the
+    /// Hugging Face hub as org/name[@revision][:FILE] [default: the embedded Shakespeare model]
     #[arg(long, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
 }

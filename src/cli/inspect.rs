@@ -74,7 +74,7 @@ pub(crate) fn run(mut args: Args) -> Result<bool> {
         Some(path) if !path.is_dir() => {
             let reader = Reader::open(path)?;
             match reader.file().metadata("anybit.config") {
-                Some(_) if reader.is_packed() => model(args)?,
+                Some(_) => model(args)?,
                 _ => tensors(args, path, &reader)?,
             }
         }

@@ -10,6 +10,7 @@ mod eval;
 mod evaluate;
 mod examples;
 mod explain;
+mod export;
 mod formats;
 mod generate;
 mod hub;
@@ -68,6 +69,7 @@ enum Verb {
     Quantize(quantize::Args),
     Dequantize(dequantize::Args),
     Inspect(inspect::Args),
+    Export(export::Args),
     Formats(formats::Args),
     Verify(verify::Args),
 }
@@ -89,6 +91,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Quantize(args) => quantize::run(args),
         Verb::Dequantize(args) => dequantize::run(&args),
         Verb::Inspect(args) => inspect::run(args),
+        Verb::Export(args) => export::run(&args),
         Verb::Formats(args) => formats::run(&args),
         Verb::Verify(args) => verify::run(&args),
     };

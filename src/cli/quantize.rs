@@ -54,7 +54,9 @@ pub(crate) fn run(mut args: Args) -> Result<bool> {
     hub::localize(&mut args.model)?;
     let args = &args;
     let (input, report) = match &args.model {
-        Some(path) if !path.is_dir() => (path.display().to_string(), tensors(args, path)?),
+        Some(path) if !path.is_dir() && !is_model(path)? => {
+            (path.display().to_string(), tensors(args, path)?)
+        }
         _ => model(args)?,
     };
     let formats = by_format(&report);
@@ -85,6 +87,13 @@ pub(crate) fn run(mut args: Args) -> Result<bool> {
     Ok(true)
 }
 
+/// Whether a file that is not packed says by itself what model it is, as GGUF does.
+fn is_model(path: &Path) -> Result<bool> {
+    let reader = Reader::open(path)?;
+    Ok(reader.file().metadata("anybit.config").is_some()
+        && reader.file().metadata("anybit.tensors").is_none())
+}
+
 fn model(args: &Args) -> Result<(String, Report)> {
     if args.vectors {
         bail!("--vectors is for tensor files; in a model norm weights and biases stay as they are");
@@ -101,6 +110,7 @@ fn model(args: &Args) -> Result<(String, Report)> {
         }
     })?;
     if let Some(folder) = &args.model {
+        refuse_same(folder, &args.output)?;
         for name in ["model.safetensors", "config.json", "generation_config.json", "tokenizer.json"] {
             refuse_same(&folder.join(name), &args.output)?;
         }

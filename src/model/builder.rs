@@ -77,6 +77,12 @@ impl<'a> Builder<'a> {
         if shape != want {
             invalid!("{label}: tensor `{tensor}` has shape {shape:?}, config.json asks for {want:?}");
         }
+        if element.plain().is_none() {
+            invalid!(
+                "{label}: tensor `{tensor}` has the ggml type {element}, which cannot be run; quantize the model to f32, \
+                 f16, bf16, q4_0, q5_0, q8_0, q4_k, q5_k, q6_k, iq4_nl, tq1_0, tq2_0 or mxfp4"
+            );
+        }
         if !element.is_readable_float() {
             invalid!(
                 "{label}: tensor `{tensor}` has type {element}; want F32, F16 or BF16, convert it first"

@@ -3,6 +3,24 @@
 //! [`Model::load`] turns a Hugging Face folder or a packed file into a [`Graph`] and a source of
 //! [`Weights`]. A model family is one file (`llama.rs`, `gpt2.rs`) that builds the graph from the config;
 //! nothing a file claims is believed before it has been checked against what the file holds.
+//!
+//! # The packed file
+//! A standard safetensors file, so that other programs can read it. A packed tensor `T` of `[rows, cols]` is stored as
+//! * `T`: its codes, type U32, shape `[rows, words per row]`, or `[words]` where rows do not begin at
+//!   words; formats without scales (f32, f16, bf16) in their own type and `[rows, cols]`, without padding;
+//! * `T.scales`: its scales, shape `[rows, groups per row]`, or `[groups]` where groups cross rows. Type F32 or F16;
+//!   U8 for exponents of two (E8M0 and its like); F16 with a last dimension of 2, minimum and scale, for `9in32`;
+//!   U32 for `uint` (f16 scale, zero point << 16), and with a last dimension of 4 for ggml's `q4_k` and `q5_k`; U8
+//!   with a last dimension of 18 for `q6_k`; for `nvfp4` U8 `[4 + groups]`, the f32 scale of the tensor first;
+//! * `T.exceptions`: weights that are not what their code says, if there are any, U32 `[count, 3]`: row, column,
+//!   binary32 bits.
+//!
+//! Everything else keeps name, type and bytes. `__metadata__` holds `format` = `anybit`, `anybit.version` = `1`,
+//! and `anybit.tensors`, a JSON object from name to `format` (spec text), `shape` and `dtype` in the
+//! checkpoint, and `transposed` = true where the checkpoint has `[cols, rows]`. Files of models also hold the JSON
+//! texts `anybit.config`, `anybit.tokenizer` and `anybit.generation_config`, so that the file alone suffices.
+//!
+//! What the words of codes and scales mean is in the documentation of [`format`](mod@crate::format) and its modules.
 
 pub mod atomic;
 mod bert;
@@ -15,6 +33,7 @@ mod config_keys;
 mod dequantize;
 pub mod embedded;
 mod example;
+mod export;
 mod gpt2;
 pub mod hub;
 pub mod labelled;
@@ -32,6 +51,7 @@ mod writer;
 pub use checkpoint::{Dtype, Element, TensorFile, TensorInfo};
 pub use dequantize::dequantize_file;
 pub use example::{Example, TextTokens, Unit};
+pub use export::{Exported, Report as ExportReport, export_folder, export_gguf};
 pub use matrix_file::MatrixFile;
 pub use quantize::{Matrix, Progress, Report, TensorReport, matrices, quantize_file, quantize_model};
 pub use reader::{Entry, Reader};
@@ -69,12 +89,18 @@ struct Texts {
     tokenizer: Option<String>,
     tokenizer_config: Option<String>,
     chat_template: Option<String>,
+    /// The file that the tokenizer is from, where it is one of its own.
+    tokenizer_file: Option<PathBuf>,
 }
 
 impl Model {
-    /// Loads a Hugging Face folder (`config.json`, weights in f32, f16 or bf16, optionally `tokenizer.json` and
+    /// Loads a Hugging Face folder (`config.json`, weights in f32, f16 or bf16, optionally a tokenizer and
     /// `generation_config.json`), or a file that says by itself what model it is: a packed file written by
-    /// [`quantize_model`], or llama2.c's `.bin`.
+    /// [`quantize_model`], GGUF, or llama2.c's `.bin`.
+    ///
+    /// The tokenizer of a folder is the first of `tokenizer.json`, `vocab.json` with `merges.txt` (GPT-2, Qwen2),
+    /// `vocab.txt` (BERT) and `tokenizer.model` (SentencePiece BPE) that is there; that of a llama2.c file lies beside
+    /// it as `tokenizer.json`, `tokenizer.bin` or the only `tok*.bin`.
     ///
     /// The weights of a folder are the first of `model.safetensors`, `model.safetensors.index.json`,
     /// `pytorch_model.bin` and `pytorch_model.bin.index.json` that is there, or else its only file that ends in
@@ -93,9 +119,12 @@ impl Model {
         let reader = Reader::open(path)?;
         let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         if reader.file().metadata("anybit.config").is_some() {
-            return Self::from_packed(name, reader);
+            return Self::from_file(name, reader, path);
         }
         let label = reader.file().label();
+        if let Some(reason) = reader.file().metadata(checkpoint::gguf::REFUSED) {
+            return Err(Error::invalid(reason));
+        }
         if reader.is_packed() {
             invalid!(
                 "{label} holds packed tensors but no model: it was made from a file without config.json"
@@ -125,12 +154,14 @@ impl Model {
             invalid!("{label} has no config.json; want a Hugging Face model folder");
         };
         let weights = weights_of(path)?;
+        let (tokenizer, tokenizer_file) = tokenizer::files::of_folder(path)?.unzip();
         let texts = Texts {
             config,
             generation: read_text(&path.join("generation_config.json"))?,
-            tokenizer: read_text(&path.join("tokenizer.json"))?,
+            tokenizer,
             tokenizer_config: read_text(&path.join("tokenizer_config.json"))?,
             chat_template: read_text(&path.join("chat_template.jinja"))?,
+            tokenizer_file,
         };
         // `.` and `..` have no name of their own.
         let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -139,14 +170,21 @@ impl Model {
         Self::new(name, Reader::open(&weights)?, texts, &label)
     }
 
-    fn from_packed(name: String, reader: Reader) -> Result<Self> {
+    /// A file that holds its own config.
+    fn from_file(name: String, reader: Reader, path: &Path) -> Result<Self> {
         let text = |key: &str| reader.file().metadata(key).map(str::to_owned);
+        let (tokenizer, tokenizer_file) = match text("anybit.tokenizer") {
+            Some(text) => (Some(text), None),
+            None if reader.file().is_llama2c() => tokenizer::files::beside_llama2c(path)?.unzip(),
+            None => (None, None),
+        };
         let texts = Texts {
             config: text("anybit.config").unwrap_or_default(),
             generation: text("anybit.generation_config"),
-            tokenizer: text("anybit.tokenizer"),
+            tokenizer,
             tokenizer_config: text("anybit.tokenizer_config"),
             chat_template: text("anybit.chat_template"),
+            tokenizer_file,
         };
         let label = reader.file().label().to_owned();
         Self::new(name, reader, texts, &label)
@@ -164,7 +202,11 @@ impl Model {
             check_packed(&reader, weight)?;
         }
         let tokenizer = match &texts.tokenizer {
-            Some(text) => Some(Tokenizer::parse(text.as_bytes(), &format!("{label}: tokenizer.json"))?),
+            Some(text) => {
+                let file = texts.tokenizer_file.as_ref().map(|file| file.display().to_string());
+                let label = file.unwrap_or_else(|| format!("{label}: tokenizer.json"));
+                Some(Tokenizer::parse(text.as_bytes(), &label)?)
+            }
             None => None,
         };
         let mut eos = config.token_ids("eos_token_id")?;
@@ -305,9 +347,24 @@ impl Model {
         }
     }
 
+    /// The text of its `config.json`.
+    pub(crate) fn config_text(&self) -> &str {
+        &self.texts.config
+    }
+
+    /// The text of its `tokenizer.json`.
+    pub(crate) fn tokenizer_text(&self) -> Option<&str> {
+        self.texts.tokenizer.as_deref()
+    }
+
+    /// The text of its `generation_config.json`.
+    pub(crate) fn generation_text(&self) -> Option<&str> {
+        self.texts.generation.as_deref()
+    }
+
     /// Metadata that make a packed file a model.
     fn texts(&self) -> Vec<(String, String)> {
-        let Texts { config, generation, tokenizer, tokenizer_config, chat_template } = &self.texts;
+        let Texts { config, generation, tokenizer, tokenizer_config, chat_template, .. } = &self.texts;
         let mut texts = vec![("anybit.config".to_owned(), config.clone())];
         let optional = [
             ("anybit.generation_config", generation),
@@ -346,12 +403,8 @@ impl Weights for Model {
                 return self.reader.packed(entry);
             }
             if reader::natural(stored).is_none() {
-                invalid!(
-                    "{}: tensor `{}` is packed as {stored}, asked for {format}; quantize to {format} from the \
-                     original checkpoint",
-                    self.reader.file().label(),
-                    weight.tensor
-                );
+                let label = self.reader.file().label();
+                return Err(quantize::packed_already(label, &weight.tensor, &stored.to_string(), format));
             }
             stored_transposed = false;
         }
@@ -405,6 +458,12 @@ const FAMILIES: [(&str, Option<&str>, Task, Build); 10] = [
     }),
     ("BigNet", None, Task::Rows, bignet::graph),
 ];
+
+/// The class that a config names, or else its kind of model.
+pub(crate) fn architecture_name(config: &Value) -> Option<String> {
+    let stated = config["architectures"].as_array().and_then(|list| list.first()?.as_str());
+    stated.or_else(|| config["model_type"].as_str()).map(str::to_owned)
+}
 
 fn family(config: &Config) -> Result<(Task, Build)> {
     let first = |value: &Value| value.as_array().and_then(|list| list.first()?.as_str().map(str::to_owned));

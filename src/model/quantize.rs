@@ -2,7 +2,8 @@
 
 use super::checkpoint::{Dtype, Element, TensorFile, TensorInfo};
 use super::reader::{
-    Description, FORMAT, Reader, VERSION, exceptions_name, flatten, natural, scales_name, stored_as,
+    Description, FORMAT, Reader, VERSION, exceptions_name, flatten, format_of, natural, scales_name,
+    stored_as,
 };
 use super::writer::{Planned, Writer, word_bytes};
 use super::{Model, transpose};
@@ -73,7 +74,8 @@ struct Job {
 }
 
 /// Writes `model` to the packed file `output`. Matrices whose spec in `assignment` differs from their format in
-/// the checkpoint are packed; everything else is copied.
+/// the checkpoint are packed; everything else is copied. What a GGUF file holds in blocks stays in their format, bit for
+/// bit.
 ///
 /// # Errors
 /// When the model is packed already, a weight is not finite, or the output cannot be written.
@@ -83,7 +85,12 @@ pub fn quantize_model(
     output: &Path,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Report> {
-    let file = plain(model.reader())?;
+    let file = model.reader().file();
+    if file.metadata("format") == Some(FORMAT) {
+        plain(model.reader())?;
+    }
+    let is_block =
+        |tensor: Option<&TensorInfo>| tensor.is_some_and(|tensor| tensor.element.plain().is_none());
     let mut jobs = HashMap::new();
     let native = model.native_formats();
     for ((weight, &spec), native) in model.graph().weights.iter().zip(&assignment.specs).zip(native) {
@@ -91,7 +98,7 @@ pub fn quantize_model(
         if weight.role == Role::Vector {
             // Copied unseen otherwise; a file that cannot run should not be written.
             tensor.map_or(Ok(()), |tensor| file.check_finite(tensor))?;
-        } else if spec != Spec::from(native) {
+        } else if spec != Spec::from(native) || is_block(tensor) {
             let job = Job { spec, rows: weight.rows, cols: weight.cols, transposed: weight.transposed };
             jobs.insert(weight.tensor.as_str(), job);
         } else if let Some(tensor) = tensor {
@@ -215,7 +222,7 @@ fn write(
             None => {
                 file.for_each_piece(tensor, &mut |offset, piece| writer.write_part(index, offset, piece))?
             }
-            Some(job) if rows_at_once(job)? < job.rows => {
+            Some(job) if tensor.element.plain().is_some() && rows_at_once(job)? < job.rows => {
                 entry.spec = Some(job.spec);
                 (entry.output_bytes, entry.scale_overflows) =
                     encode_rows(file, tensor, job, &mut writer, &mut index)?;
@@ -298,6 +305,13 @@ fn plan(file: &TensorFile, jobs: &HashMap<&str, Job>) -> Result<(Vec<Planned>, V
 
 /// The packed tensor, and how many of its scales do not fit.
 fn encode(file: &TensorFile, tensor: &TensorInfo, job: &Job) -> Result<(Packed, usize)> {
+    if let Element::Ggml(kind) = tensor.element {
+        let Some(stored) = format_of(kind).filter(|stored| *stored == job.spec.weight) else {
+            return Err(packed_already(file.label_of(tensor), &tensor.name, kind.name(), job.spec.weight));
+        };
+        let (codes, scales) = kind.to_streams(job.rows, job.cols, &file.bytes(tensor))?;
+        return Ok((Packed::from_parts(stored, job.rows, job.cols, codes, scales, Vec::new())?, 0));
+    }
     let mut values = file.widen_finite(tensor)?;
     if job.transposed {
         values = transpose(&values, job.cols, job.rows);
@@ -307,6 +321,14 @@ fn encode(file: &TensorFile, tensor: &TensorInfo, job: &Job) -> Result<(Packed, 
     let packed = job.spec.weight.encode(&values, job.rows, job.cols).map_err(in_tensor)?;
     let overflows = packed.scale_overflows() + saturations(&packed, &values)?;
     Ok((packed, overflows))
+}
+
+/// What is said of a matrix that is packed and wanted in another format.
+pub(super) fn packed_already(file: &str, tensor: &str, stored: &str, asked: Format) -> Error {
+    Error::Invalid(format!(
+        "{file}: tensor `{tensor}` is packed as {stored}, asked for {asked}; quantize to {asked} from the original \
+         checkpoint"
+    ))
 }
 
 /// Weights that are encoded at a time where rows do not depend on each other.
@@ -395,7 +417,7 @@ pub(super) fn saturations(packed: &Packed, values: &[f32]) -> Result<usize> {
 
 /// Codes and scales as the file holds them: the words without the padding at the end of the scales and,
 /// for plain float formats, at the end of the rows.
-fn stored_bytes(packed: &Packed) -> Result<(Vec<u8>, Vec<u8>)> {
+pub(super) fn stored_bytes(packed: &Packed) -> Result<(Vec<u8>, Vec<u8>)> {
     let layout = packed.format.layout(packed.rows, packed.cols)?;
     let mut codes = word_bytes(&packed.codes);
     if let Some(dtype) = natural(packed.format) {

@@ -1,24 +1,12 @@
 //! Tensors of a checkpoint or of a packed file, looked up by the names of the checkpoint.
 //!
-//! # The packed file
-//! A standard safetensors file. A packed tensor `T` of `[rows, cols]` is stored as
-//! * `T`: its codes, type U32, shape `[rows, words per row]`, or `[words]` where rows do not begin at
-//!   words; formats without scales (f32, f16, bf16) in their own type and `[rows, cols]`, without padding;
-//! * `T.scales`: its scales, shape `[rows, groups per row]`, or `[groups]` where groups cross rows. Type F32 or F16;
-//!   U8 for exponents of two (E8M0 and its like); F16 with a last dimension of 2, minimum and scale, for `9in32`;
-//!   U32 for `uint` (f16 scale, zero point << 16), and with a last dimension of 4 for ggml's `q4_k` and `q5_k`; U8
-//!   with a last dimension of 18 for `q6_k`; for `nvfp4` U8 `[4 + groups]`, the f32 scale of the tensor first;
-//! * `T.exceptions`: weights that are not what their code says, if there are any, U32 `[count, 3]`: row, column,
-//!   binary32 bits.
-//!
-//! Everything else keeps name, type and bytes. `__metadata__` holds `format` = `anybit`, `anybit.version` = `1`,
-//! and `anybit.tensors`, a JSON object from name to `format` (spec text), `shape` and `dtype` in the
-//! checkpoint, and `transposed` = true where the checkpoint has `[cols, rows]`. Files of models also hold the JSON
-//! texts `anybit.config`, `anybit.tokenizer` and `anybit.generation_config`, so that the file alone suffices.
+//! The layout of packed files is described in the documentation of [`model`](crate::model).
 
 use super::checkpoint::{Dtype, Element, TensorFile, TensorInfo};
 use crate::error::{Error, Result, invalid};
-use crate::format::{Exception, Format, Layout, Packed, Scale, Spec};
+use crate::format::element::{OcpElement, OcpScale};
+use crate::format::ggml::GgmlType;
+use crate::format::{Exception, Format, Layout, Packed, Scale, Scope, Spec};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -81,8 +69,13 @@ impl Reader {
     /// # Errors
     /// When the description of a packed file does not fit its tensors.
     pub fn new(file: TensorFile) -> Result<Self> {
-        let packed = file.metadata("format") == Some(FORMAT);
-        let entries = if packed { entries_of(&file)? } else { Vec::new() };
+        let (packed, entries) = match file.metadata("format") == Some(FORMAT) {
+            true => (true, entries_of(&file)?),
+            false => {
+                let blocks = blocks_of(&file)?;
+                (!blocks.is_empty(), blocks)
+            }
+        };
         let index = entries.iter().enumerate().map(|(i, entry)| (entry.name.clone(), i)).collect();
         Ok(Self { file, packed, entries, index })
     }
@@ -92,7 +85,7 @@ impl Reader {
         &self.file
     }
 
-    /// Whether the file was written by `quantize`.
+    /// Whether the file holds packed tensors: it was written by `quantize`, or has tensors in ggml's blocks.
     pub fn is_packed(&self) -> bool {
         self.packed
     }
@@ -133,7 +126,10 @@ impl Reader {
         let Entry { rows, cols, .. } = *entry;
         let format = entry.spec.weight;
         let tensor = self.tensor(&entry.name)?;
-        let packed = if natural(format).is_some() {
+        let packed = if let Element::Ggml(kind) = tensor.element {
+            let (codes, scales) = kind.to_streams(rows, cols, &self.file.bytes(tensor))?;
+            Packed::from_parts(format, rows, cols, codes, scales, Vec::new())
+        } else if natural(format).is_some() {
             format.encode(&self.file.widen_finite(tensor)?, rows, cols)
         } else {
             let codes = words(&self.file.bytes(tensor));
@@ -257,6 +253,34 @@ pub(crate) fn flatten(shape: &[usize], transposed: bool) -> Option<(usize, usize
             Some((rows, *cols))
         }
     }
+}
+
+/// The format that has the codes and scales of `kind`, in the same words; `None` where nothing runs it.
+pub(crate) fn format_of(kind: GgmlType) -> Option<Format> {
+    use GgmlType::{Iq4Nl, Mxfp4, Q4_0, Q4K, Q5_0, Q5K, Q6K, Q8_0, Tq1_0, Tq2_0};
+    match kind {
+        Q4_0 | Q8_0 | Q4K | Q5K | Q6K | Iq4Nl | Tq1_0 | Tq2_0 => Some(Format::Ggml(kind)),
+        Q5_0 => Some(Format::Int { bits: 5, scope: Scope::Group(32) }),
+        Mxfp4 => Some(Format::mx(OcpElement::Fp4E2m1, OcpScale::Floor)),
+        _ => None,
+    }
+}
+
+/// The tensors of a GGUF file that are stored in blocks.
+fn blocks_of(file: &TensorFile) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for tensor in file.tensors() {
+        let Element::Ggml(kind) = tensor.element else { continue };
+        let Some(format) = format_of(kind) else { continue };
+        let transposed = tensor.is_transposed();
+        let Some((rows, cols)) = flatten(&tensor.shape, transposed) else {
+            invalid!("{}: tensor `{}` has the shape {:?}", file.label(), tensor.name, tensor.shape);
+        };
+        let spec = Spec::from(format);
+        let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
+        entries.push(Entry { name, spec, shape, dtype: Dtype::F32, transposed, rows, cols });
+    }
+    Ok(entries)
 }
 
 fn entries_of(file: &TensorFile) -> Result<Vec<Entry>> {

@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 use anybit::engine::{Resident, SessionOptions};
 use anybit::gpu::{Gpu, OpenOptions};
 use anybit::graph::{Assignment, Batch, Mask, Op, Token};
-use anybit::model::{Model, TensorFile, sampling::SamplingOptions};
-use anybit::run::{GenerationOptions, Runner, generate};
+use anybit::model::{Model, TensorFile};
+use anybit::run::{GenerationOptions, Next, Runner, generate};
 
 /// Largest difference of a logit.
 const TOLERANCE: f32 = 1e-4;
@@ -167,10 +167,10 @@ fn greedy_continuations_are_those_of_transformers() {
             max_tokens: want.len(),
             context: graph.context,
             eos: Vec::new(),
-            sampling: SamplingOptions { temperature: 0.0, ..SamplingOptions::default() },
+            ..GenerationOptions::default()
         };
         let report =
-            generate(&mut runner, &golden.prompts[..1], &options, |_, _| Ok(())).expect("a generation");
+            generate(&mut runner, &golden.prompts[..1], &options, |_| Ok(Next::Go)).expect("a generation");
         assert_eq!(report.tokens[0], want, "{name}");
     }
 }

@@ -90,7 +90,7 @@ impl Header {
 }
 
 /// Row `r` of a matrix whose heads are rotated in halves, as a row of one whose heads are rotated in pairs.
-pub(super) fn half_rotated(heads: usize, head_dim: usize) -> Vec<u32> {
+pub(crate) fn half_rotated(heads: usize, head_dim: usize) -> Vec<u32> {
     let half = head_dim / 2;
     let row = |r: usize| (r / head_dim * head_dim + r % half * 2 + r % head_dim / half) as u32;
     (0..heads * head_dim).map(row).collect()

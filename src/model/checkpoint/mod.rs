@@ -1,9 +1,10 @@
 //! The tensors of a checkpoint, whatever files hold them.
 //!
 //! A [`TensorFile`] is a set of mapped files and a list of tensors that lie in them. There is one opener per container:
-//! safetensors, an index of several files, PyTorch state dicts, llama2.c. An opener checks everything its file claims
+//! safetensors, an index of several files, PyTorch state dicts, llama2.c, GGUF. An opener checks everything its file claims
 //! against what the file holds, so that reading a tensor cannot fail for a lie in a header.
 
+pub(crate) mod gguf;
 mod llama2c;
 mod pickle;
 mod pytorch;
@@ -13,6 +14,7 @@ mod shards;
 use crate::error::{Error, Result, invalid};
 use crate::format::ggml::GgmlType;
 use ::safetensors::Dtype as PlainType;
+pub(crate) use llama2c::half_rotated;
 use memmap2::Mmap;
 pub(crate) use safetensors::MAX_HEADER;
 use serde_json::{Map, Value};
@@ -68,6 +70,8 @@ enum Order {
     Rows(Vec<u32>),
     /// Element `i` is at element offset `sum i[d] * strides[d]` from the first one.
     Strided(Vec<usize>),
+    /// Of blocks of the transposed matrix, which cannot be taken apart: `[cols, rows]` for a shape `[rows, cols]`.
+    Transposed,
 }
 
 /// A tensor of a checkpoint; the description fits the file.
@@ -86,6 +90,11 @@ pub struct TensorInfo {
 }
 
 impl TensorInfo {
+    /// Whether the stored blocks are those of the transposed matrix.
+    pub(crate) fn is_transposed(&self) -> bool {
+        self.order == Order::Transposed
+    }
+
     /// Number of elements.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
@@ -176,7 +185,7 @@ impl fmt::Debug for TensorFile {
 
 impl TensorFile {
     /// Maps the file at `path` into memory and reads its description: safetensors, a PyTorch state dict (`.pt`, `.pth`,
-    /// `.bin`), llama2.c's `.bin`, or an index (`*.index.json`) of several safetensors or PyTorch files. The content
+    /// `.bin`), llama2.c's `.bin`, GGUF, or an index (`*.index.json`) of several safetensors or PyTorch files. The content
     /// decides, not the name, but for an index.
     ///
     /// # Errors
@@ -277,6 +286,11 @@ impl TensorFile {
             self.sources[tensor.source].release(&(begin..begin + piece.len()));
         }
         Ok(())
+    }
+
+    /// Whether it is a file of llama2.c, whose tokenizer lies beside it.
+    pub(crate) fn is_llama2c(&self) -> bool {
+        self.sources.iter().any(|source| llama2c::header(source.bytes()).is_some())
     }
 
     /// Value of `key` in the metadata of the file.
@@ -388,6 +402,9 @@ fn parts(source: &Source) -> Result<Parts> {
     if bytes.starts_with(b"PK\x03\x04") {
         return pytorch::zip(source);
     }
+    if bytes.starts_with(gguf::header::MAGIC) {
+        return gguf::parts(source);
+    }
     if pytorch::is_legacy(bytes) {
         return pytorch::legacy(source);
     }
@@ -401,9 +418,6 @@ fn parts(source: &Source) -> Result<Parts> {
 pub(crate) fn reject_other_formats(bytes: &[u8], label: &str) -> Result<()> {
     if bytes.starts_with(b"version https://git-lfs") {
         invalid!("{label} is a git-lfs pointer, not the file itself; run `git lfs pull` in its repository");
-    }
-    if bytes.starts_with(b"GGUF") {
-        invalid!("{label} is a GGUF file; want safetensors");
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ struct Layer {
 pub(crate) fn llama(config: &Config, reader: &Reader) -> Result<Graph> {
     config.require_neutral("sliding_window", &Value::Null)?;
     let bias = config.flag("attention_bias", false)?;
-    let mut sizes = Sizes::new(config, 10000.0)?;
+    let mut sizes = Sizes::new(config, reader, 10000.0)?;
     sizes.biases = [bias, bias, config.flag("mlp_bias", false)?];
     graph(sizes, config, reader)
 }
@@ -49,7 +49,7 @@ pub(crate) fn llama(config: &Config, reader: &Reader) -> Result<Graph> {
 pub(crate) fn mistral(config: &Config, reader: &Reader) -> Result<Graph> {
     require_no_biases(config)?;
     require_kv_heads(config)?;
-    let mut sizes = Sizes::new(config, 10000.0)?;
+    let mut sizes = Sizes::new(config, reader, 10000.0)?;
     // Without the key the window is that of the first Mistral, with null there is none.
     let window = match config.stated("sliding_window") {
         None => Some(4096),
@@ -63,7 +63,7 @@ pub(crate) fn mistral(config: &Config, reader: &Reader) -> Result<Graph> {
 pub(crate) fn qwen2(config: &Config, reader: &Reader) -> Result<Graph> {
     require_no_biases(config)?;
     require_kv_heads(config)?;
-    let mut sizes = Sizes::new(config, 10000.0)?;
+    let mut sizes = Sizes::new(config, reader, 10000.0)?;
     sizes.biases = [true, false, false];
     windows_of_late_layers(config, &mut sizes)?;
     graph(sizes, config, reader)
@@ -74,7 +74,7 @@ pub(crate) fn qwen3(config: &Config, reader: &Reader) -> Result<Graph> {
     config.require_neutral("mlp_bias", &json!(false))?;
     require_kv_heads(config)?;
     let bias = config.flag("attention_bias", false)?;
-    let mut sizes = Sizes::new(config, 10000.0)?;
+    let mut sizes = Sizes::new(config, reader, 10000.0)?;
     // Not hidden / heads, even where the key is missing.
     sizes.head_dim = config.optional_size("head_dim")?.unwrap_or(128);
     sizes.biases = [bias, bias, false];
@@ -87,7 +87,7 @@ pub(crate) fn qwen3(config: &Config, reader: &Reader) -> Result<Graph> {
 pub(crate) fn smollm3(config: &Config, reader: &Reader) -> Result<Graph> {
     require_kv_heads(config)?;
     let bias = config.flag("attention_bias", false)?;
-    let mut sizes = Sizes::new(config, 2_000_000.0)?;
+    let mut sizes = Sizes::new(config, reader, 2_000_000.0)?;
     sizes.tied = config.flag("tie_word_embeddings", true)?;
     sizes.biases = [bias, bias, config.flag("mlp_bias", false)?];
     let interval = config.optional_size("no_rope_layer_interval")?.unwrap_or(4);
@@ -211,7 +211,7 @@ fn graph(sizes: Sizes, config: &Config, reader: &Reader) -> Result<Graph> {
 
 impl Sizes {
     /// What all families have in common; no biases, no norms per head, every layer causal and turned.
-    fn new(config: &Config, theta: f64) -> Result<Self> {
+    fn new(config: &Config, reader: &Reader, theta: f64) -> Result<Self> {
         let label = config.label();
         let hidden = config.size("hidden_size")?;
         let heads = config.size("num_attention_heads")?;
@@ -229,8 +229,11 @@ impl Sizes {
             }
         };
         let layers = config.size("num_hidden_layers")?;
-        if layers > MAX_LAYERS {
-            invalid!("{label}: `num_hidden_layers` is {layers}; want at most {MAX_LAYERS}");
+        // Nothing is allocated per layer before the file has been seen to hold as many.
+        let norm = |layer: usize| format!("model.layers.{layer}.input_layernorm.weight");
+        let held = (0..layers).take_while(|&layer| reader.shape(&norm(layer)).is_some()).count();
+        if held < layers {
+            Builder::new(reader).vector(norm(held), hidden)?;
         }
         Ok(Self {
             hidden,
@@ -248,9 +251,6 @@ impl Sizes {
         })
     }
 }
-
-/// Bounds what is allocated before the tensors of the layers have been seen.
-const MAX_LAYERS: usize = 1 << 16;
 
 fn block(b: &mut Builder<'_>, sizes: &Sizes, layer: usize, x: NodeId) -> Result<NodeId> {
     let &Sizes { hidden, intermediate, heads, kv_heads, head_dim, eps, .. } = sizes;

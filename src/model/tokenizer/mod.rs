@@ -1,4 +1,14 @@
 //! Text to token ids and back, with Hugging Face's `tokenizers`.
+//!
+//! Tokenizers that are not written as a `tokenizer.json` (GPT-2's two files, BERT's list of words, SentencePiece, GGUF)
+//! are turned into the text of one, and from there on they are like any other.
+
+pub(crate) mod byte_level;
+pub(crate) mod document;
+pub(crate) mod files;
+mod piece_files;
+pub(crate) mod sentencepiece;
+pub(crate) mod wordpiece;
 
 use super::checkpoint::reject_other_formats;
 use super::example::TextTokens;
