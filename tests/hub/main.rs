@@ -38,7 +38,13 @@ fn id(text: &str) -> HubId {
 }
 
 fn hub(cache: &TempDir, endpoint: &str) -> Hub {
-    Hub { cache: cache.path().to_owned(), endpoint: endpoint.to_owned(), token: None, offline: false }
+    Hub {
+        cache: cache.path().to_owned(),
+        endpoint: endpoint.to_owned(),
+        token: None,
+        offline: false,
+        certificates: None,
+    }
 }
 
 fn locate(hub: &Hub, name: &str) -> Result<PathBuf, Error> {
@@ -344,6 +350,17 @@ fn hubs_that_answer_nonsense_are_refused() {
         &refused,
         &["cannot download org/name@main", "neither a local path nor in the cache", "network"],
     );
+}
+
+#[test]
+fn files_without_certificates_are_named() {
+    let (cache, server) = (tempfile::tempdir().unwrap(), silent());
+    let path = cache.path().join("ca.pem");
+    let hub = Hub { certificates: Some(path.clone()), ..hub(&cache, &server.address) };
+    assert_all(&message(&hub, "org/name"), &["cannot read the certificates", "ca.pem"]);
+    std::fs::write(path, "-----BEGIN CERTIFICATE-----\n%\n-----END CERTIFICATE-----\n").unwrap();
+    assert_all(&message(&hub, "org/name"), &["ca.pem has no certificates", "PEM", "SSL_CERT_FILE"]);
+    assert!(server.requests().is_empty());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ureq::Body;
 use ureq::http::Response;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// Redirects that are followed, as browsers do.
 const REDIRECTS: usize = 20;
@@ -38,10 +39,14 @@ struct Remote {
 }
 
 impl<'a> Client<'a> {
-    pub(super) fn new(hub: &'a Hub) -> Self {
+    /// # Errors
+    /// When the file with certificates has none.
+    pub(super) fn new(hub: &'a Hub) -> Result<Self> {
+        let roots = hub.certificates.as_deref().map(certificates).transpose()?.unwrap_or(RootCerts::WebPki);
         let config = ureq::Agent::config_builder()
             // Followed here: the token is for the hub alone, and the description of a file is in the first answer.
             .max_redirects(0)
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
             .max_redirects_will_error(false)
             .http_status_as_error(false)
             .timeout_connect(Some(SILENCE))
@@ -51,7 +56,7 @@ impl<'a> Client<'a> {
             // Lengths then are those of the files.
             .accept_encoding("identity")
             .build();
-        Self { hub, agent: ureq::Agent::new_with_config(config) }
+        Ok(Self { hub, agent: ureq::Agent::new_with_config(config) })
     }
 
     /// Downloads what is missing of a model, see [`Hub::locate`].
@@ -290,6 +295,24 @@ impl<'a> Client<'a> {
         let file = file.map_err(|cause| Error::io("cannot write", &path, cause))?;
         Ok(file.lock().is_ok().then_some(file))
     }
+}
+
+/// The certificates of a PEM file.
+fn certificates(path: &Path) -> Result<RootCerts> {
+    let bytes =
+        std::fs::read(path).map_err(|cause| Error::io("cannot read the certificates", path, cause))?;
+    let items = parse_pem(&bytes).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    });
+    let certificates: Vec<_> = items.collect();
+    if certificates.is_empty() {
+        invalid!(
+            "{} has no certificates; want a PEM file, or SSL_CERT_FILE, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE unset",
+            path.display()
+        );
+    }
+    Ok(RootCerts::new_with_certs(&certificates))
 }
 
 /// The content of a small answer.

@@ -114,12 +114,14 @@ pub struct Hub {
     pub token: Option<String>,
     /// Never ask the network.
     pub offline: bool,
+    /// PEM file with the certificates that are trusted instead of Mozilla's, as proxies of organisations need it.
+    pub certificates: Option<PathBuf>,
 }
 
 impl Hub {
     /// As the environment says: the cache from `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME` or
     /// the home folder; `HF_ENDPOINT`; `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN` or the file that `hf auth login` leaves;
-    /// `HF_HUB_OFFLINE`.
+    /// `HF_HUB_OFFLINE`; certificates from `SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE`.
     ///
     /// # Errors
     /// When there is no home folder, or the endpoint is no address.
@@ -157,7 +159,9 @@ impl Hub {
         let is_true =
             |value: String| ["1", "on", "yes", "true"].contains(&value.trim().to_ascii_lowercase().as_str());
         let offline = variable("HF_HUB_OFFLINE").is_some_and(is_true);
-        Ok(Self { cache, endpoint, token, offline })
+        let bundles = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"];
+        let certificates = bundles.into_iter().find_map(folder);
+        Ok(Self { cache, endpoint, token, offline, certificates })
     }
 
     /// The folder, or with [`HubId::file`] the file, of a model, downloaded where it is not in the cache.
@@ -180,7 +184,8 @@ impl Hub {
                 ))
             });
         }
-        match (Client::new(self).fetch(self, id, on_event), fallback) {
+        let fetched = Client::new(self).and_then(|client| client.fetch(self, id, on_event));
+        match (fetched, fallback) {
             (Ok(path), _) => Ok(path),
             (Err(error), Some(path)) => {
                 on_event(Event::Note(&format!("{} has no tokenizer here, and {error}", id.repo)));
@@ -335,6 +340,9 @@ mod tests {
             ("http://a:1/x", Some("t"), true)
         );
         assert!(!hub(&[("HF_HUB_OFFLINE", "0")]).unwrap().offline);
+        assert_eq!(hub(&[]).unwrap().certificates, None);
+        let bundle = hub(&[("REQUESTS_CA_BUNDLE", "/ca.pem")]).unwrap().certificates;
+        assert_eq!(bundle, Some(PathBuf::from("/ca.pem")));
         assert!(hub(&[("HF_ENDPOINT", "ftp://x")]).is_err());
         assert!(hub(&[("HF_TOKEN", "a\u{7}b")]).is_err());
     }
