@@ -350,7 +350,10 @@ fn packs_rows(format: Format, rows: usize, cols: usize) -> Result<bool> {
     let codes = layout.row_words.checked_mul(rows) == Some(layout.code_words);
     let scales = layout.groups_per_row.checked_mul(rows) == Some(layout.groups) && layout.group_rows <= 1;
     let is_plain = natural(format).is_none() && layout.scheme.scale.head_words() == 0;
-    Ok(codes && scales && is_plain && layout.scale_bits.is_multiple_of(8) && !format.may_have_exceptions())
+    // Blocks of zeros take their scale from all other blocks in some of these.
+    let is_element = matches!(format, Format::Element { .. });
+    let alone = is_plain && !is_element && !format.may_have_exceptions();
+    Ok(codes && scales && alone && layout.scale_bits.is_multiple_of(8))
 }
 
 /// Encodes and writes a matrix some rows at a time; the bytes written, and how many scales do not fit.
