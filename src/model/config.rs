@@ -1,18 +1,22 @@
 //! Typed access to a `config.json` whose content nobody has checked.
 
 use super::checkpoint::reject_other_formats;
+use super::config_keys;
 use crate::error::{Error, Result, invalid};
 use crate::graph::Function;
 use serde_json::{Map, Value};
+use std::cell::RefCell;
+use std::collections::HashSet;
 
 /// Largest size of any kind a config may state: token positions and columns stay exact in f32, and
 /// products of two sizes cannot overflow.
 const MAX_SIZE: u64 = 1 << 24;
 
-/// A JSON object with a name for messages.
+/// A JSON object with a name for messages, which remembers what has been asked of it.
 pub(crate) struct Config {
     label: String,
     entries: Map<String, Value>,
+    read: RefCell<HashSet<String>>,
 }
 
 impl Config {
@@ -20,7 +24,9 @@ impl Config {
     pub(crate) fn parse(text: &[u8], label: &str) -> Result<Self> {
         reject_other_formats(text, label)?;
         match serde_json::from_slice(text) {
-            Ok(Value::Object(entries)) => Ok(Self { label: label.to_owned(), entries }),
+            Ok(Value::Object(entries)) => {
+                Ok(Self { label: label.to_owned(), entries, read: RefCell::default() })
+            }
             Ok(_) => invalid!("{label}: want a JSON object"),
             Err(error) => Err(Error::Invalid(format!("{label} is not valid JSON: {error}"))),
         }
@@ -32,7 +38,35 @@ impl Config {
 
     /// The value of `key`; an explicit null counts as absent, as in Hugging Face's configs.
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
-        self.entries.get(key).filter(|value| !value.is_null())
+        self.stated(key).filter(|value| !value.is_null())
+    }
+
+    /// The value of `key`, for keys of which null says something else than nothing.
+    pub(crate) fn stated(&self, key: &str) -> Option<&Value> {
+        self.read.borrow_mut().insert(key.to_owned());
+        self.entries.get(key)
+    }
+
+    /// Refuses keys that nothing has read, unless they are known to leave the results alone.
+    pub(crate) fn refuse_unread(&self) -> Result<()> {
+        let read = self.read.borrow().clone();
+        for (key, value) in &self.entries {
+            if read.contains(key) || value.is_null() || config_keys::is_without_effect(key) {
+                continue;
+            }
+            match config_keys::off(key) {
+                Some(off) => {
+                    let off: Value = serde_json::from_str(off).unwrap_or_default();
+                    self.require_neutral(key, &off)?;
+                }
+                None => invalid!(
+                    "{}: `{key}` is not understood (its value is {value}) and might change the results; if you know \
+                     that this model computes the same without it, remove the key from config.json",
+                    self.label
+                ),
+            }
+        }
+        Ok(())
     }
 
     /// A size, `1 ..= 2^24`.
@@ -49,6 +83,20 @@ impl Config {
             // Depth is bounded by the tensors in the file, which are looked up layer by layer.
             Some(size @ 1..=MAX_SIZE) => Ok(Some(size as usize)),
             _ => invalid!("{}: `{key}` is {value}; want an integer from 1 to {MAX_SIZE}", self.label),
+        }
+    }
+
+    /// A list of as many entries as the model has layers.
+    pub(crate) fn per_layer(&self, key: &str, layers: usize) -> Result<Option<&[Value]>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Array(list)) if list.len() == layers => Ok(Some(list)),
+            Some(Value::Array(list)) => {
+                invalid!("{}: `{key}` has {} entries; want {layers}, one per layer", self.label, list.len())
+            }
+            Some(value) => {
+                invalid!("{}: `{key}` is {value}; want a list with an entry per layer", self.label)
+            }
         }
     }
 

@@ -5,7 +5,6 @@ use super::config::Config;
 use super::reader::Reader;
 use crate::error::{Result, invalid};
 use crate::graph::{Function, Graph, Mask, NodeId, Op, Role};
-use serde_json::{Value, json};
 
 struct Sizes {
     /// `transformer.` or nothing: both ways of naming tensors are around.
@@ -14,7 +13,9 @@ struct Sizes {
     inner: usize,
     heads: usize,
     eps: f32,
-    scale: f32,
+    scale: f64,
+    /// Divides the scores of layer i by i + 1 besides.
+    scale_by_layer: bool,
     activation: Function,
 }
 
@@ -48,17 +49,15 @@ pub(crate) fn graph(config: &Config, reader: &Reader) -> Result<Graph> {
 }
 
 fn sizes(config: &Config, reader: &Reader) -> Result<Sizes> {
-    for key in ["scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "add_cross_attention"] {
-        config.require_neutral(key, &json!(false))?;
-    }
-    config.require_neutral("quantization_config", &Value::Null)?;
+    // A left-over of the first files; the positions are `n_positions`.
+    config.get("n_ctx");
     let hidden = config.size("n_embd")?;
     let heads = config.size("n_head")?;
     if !hidden.is_multiple_of(heads) {
         invalid!("{}: `n_embd` {hidden} is not a multiple of `n_head` {heads}", config.label());
     }
     let scale = match config.flag("scale_attn_weights", true)? {
-        true => (1.0 / ((hidden / heads) as f64).sqrt()) as f32,
+        true => 1.0 / ((hidden / heads) as f64).sqrt(),
         false => 1.0,
     };
     let prefix = if reader.shape("wte.weight").is_some() { "" } else { "transformer." };
@@ -69,6 +68,7 @@ fn sizes(config: &Config, reader: &Reader) -> Result<Sizes> {
         heads,
         eps: config.positive("layer_norm_epsilon", 1e-5)? as f32,
         scale,
+        scale_by_layer: config.flag("scale_attn_by_inverse_layer_idx", false)?,
         activation: config.function("activation_function", Function::GeluTanh)?,
     })
 }
@@ -80,7 +80,7 @@ fn norm(b: &mut Builder<'_>, sizes: &Sizes, name: String, tensor: &str, x: NodeI
 }
 
 fn block(b: &mut Builder<'_>, sizes: &Sizes, layer: usize, x: NodeId) -> Result<NodeId> {
-    let &Sizes { prefix, hidden, inner, heads, scale, .. } = sizes;
+    let &Sizes { prefix, hidden, inner, heads, .. } = sizes;
     let tensor = |suffix: &str| format!("{prefix}h.{layer}.{suffix}");
     let name = |suffix: &str| format!("layers.{layer}.{suffix}");
     let conv1d = |b: &mut Builder<'_>, which: &str, input: NodeId, rows: usize, cols: usize| {
@@ -97,6 +97,7 @@ fn block(b: &mut Builder<'_>, sizes: &Sizes, layer: usize, x: NodeId) -> Result<
     let q = part(b, "attn.q", 0);
     let k = part(b, "attn.k", 1);
     let v = part(b, "attn.v", 2);
+    let scale = if sizes.scale_by_layer { sizes.scale / (layer + 1) as f64 } else { sizes.scale } as f32;
     let attention =
         Op::Attention { layer, heads, kv_heads: heads, head_dim: hidden / heads, scale, mask: Mask::Causal };
     let attended = b.same_width(name("attn.attention"), attention, &[q, k, v]);

@@ -11,6 +11,7 @@ mod builder;
 pub mod chat;
 mod checkpoint;
 mod config;
+mod config_keys;
 mod dequantize;
 pub mod embedded;
 mod example;
@@ -153,13 +154,8 @@ impl Model {
 
     fn new(name: String, reader: Reader, texts: Texts, label: &str) -> Result<Self> {
         let config = Config::parse(texts.config.as_bytes(), &format!("{label}: config.json"))?;
-        let (architecture, task) = architecture(&config)?;
-        let graph = match architecture {
-            Architecture::Llama => llama::graph(&config, &reader)?,
-            Architecture::Gpt2 => gpt2::graph(&config, &reader)?,
-            Architecture::Bert => bert::graph(&config, &reader, task, None)?,
-            Architecture::BigNet => bignet::graph(&config, &reader)?,
-        };
+        let (task, build) = family(&config)?;
+        let graph = build(&config, &reader)?;
         let labels = match task {
             Task::Classification => task::labels(&config, graph.output_width())?,
             _ => Vec::new(),
@@ -181,6 +177,7 @@ impl Model {
         let in_vocabulary = |id: &u32| (*id as usize) < graph.token_count();
         eos.retain(in_vocabulary);
         let bos = config.token_ids("bos_token_id")?.first().copied().filter(in_vocabulary);
+        config.refuse_unread()?;
         Ok(Self { name, task, labels, graph, reader, tokenizer, texts, eos, bos })
     }
 
@@ -385,29 +382,45 @@ impl Weights for Model {
     }
 }
 
-enum Architecture {
-    Llama,
-    Gpt2,
-    Bert,
-    BigNet,
-}
+/// Builds the graph of a family.
+type Build = fn(&Config, &Reader) -> Result<Graph>;
 
-fn architecture(config: &Config) -> Result<(Architecture, Task)> {
+/// What `architectures` of a config.json may name, the `model_type` that stands for it where it is missing, what the
+/// model is for, and what builds its graph.
+const FAMILIES: [(&str, Option<&str>, Task, Build); 10] = [
+    ("LlamaForCausalLM", Some("llama"), Task::Generation, llama::llama),
+    ("MistralForCausalLM", Some("mistral"), Task::Generation, llama::mistral),
+    ("Qwen2ForCausalLM", Some("qwen2"), Task::Generation, llama::qwen2),
+    ("Qwen3ForCausalLM", Some("qwen3"), Task::Generation, llama::qwen3),
+    ("SmolLM3ForCausalLM", Some("smollm3"), Task::Generation, llama::smollm3),
+    ("GPT2LMHeadModel", Some("gpt2"), Task::Generation, gpt2::graph),
+    ("BertForSequenceClassification", None, Task::Classification, |config, reader| {
+        bert::graph(config, reader, Task::Classification, None)
+    }),
+    ("BertForMaskedLM", None, Task::MaskedText, |config, reader| {
+        bert::graph(config, reader, Task::MaskedText, None)
+    }),
+    ("BertModel", Some("bert"), Task::Encoding, |config, reader| {
+        bert::graph(config, reader, Task::Encoding, None)
+    }),
+    ("BigNet", None, Task::Rows, bignet::graph),
+];
+
+fn family(config: &Config) -> Result<(Task, Build)> {
     let first = |value: &Value| value.as_array().and_then(|list| list.first()?.as_str().map(str::to_owned));
     let stated = config.get("architectures").and_then(first);
     let model_type = config.get("model_type").and_then(Value::as_str);
-    match (stated.as_deref(), model_type) {
-        (Some("LlamaForCausalLM"), _) | (None, Some("llama")) => Ok((Architecture::Llama, Task::Generation)),
-        (Some("GPT2LMHeadModel"), _) | (None, Some("gpt2")) => Ok((Architecture::Gpt2, Task::Generation)),
-        (Some("BertForSequenceClassification"), _) => Ok((Architecture::Bert, Task::Classification)),
-        (Some("BertForMaskedLM"), _) => Ok((Architecture::Bert, Task::MaskedText)),
-        (Some("BertModel"), _) | (None, Some("bert")) => Ok((Architecture::Bert, Task::Encoding)),
-        (Some("BigNet"), _) => Ok((Architecture::BigNet, Task::Rows)),
-        (stated, model_type) => invalid!(
-            "{}: architecture {} is not supported; supported are LlamaForCausalLM, GPT2LMHeadModel, \
-             BertForSequenceClassification, BertModel, BertForMaskedLM and BigNet",
+    let is_meant = |(architecture, of_type, ..): &&(&str, Option<&str>, Task, Build)| match &stated {
+        Some(stated) => stated == architecture,
+        None => model_type.is_some() && model_type == *of_type,
+    };
+    match FAMILIES.iter().find(is_meant) {
+        Some((_, _, task, build)) => Ok((*task, *build)),
+        None => invalid!(
+            "{}: architecture {} is not supported; supported are {}",
             config.label(),
-            stated.or(model_type).unwrap_or("missing")
+            stated.as_deref().or(model_type).unwrap_or("missing"),
+            FAMILIES.map(|(architecture, ..)| architecture).join(", ")
         ),
     }
 }

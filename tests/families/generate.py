@@ -14,6 +14,7 @@ The BERT models run on one padded batch with an attention mask. Weights are draw
 that every bias, norm and position shows in the results, and rounded to the type they are stored in first.
 """
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -49,8 +50,8 @@ def randomize(model, seed, dtype):
 def store(model, name, dtype, shard=None):
     folder = ROOT / name
     shutil.rmtree(folder, ignore_errors=True)
-    model.to(dtype).save_pretrained(folder, max_shard_size=shard or "1GB")
-    model.float()
+    # A copy, because the frequencies of rotary positions would lose their precision with the weights.
+    copy.deepcopy(model).to(dtype).save_pretrained(folder, max_shard_size=shard or "1GB")
     (folder / "generation_config.json").unlink(missing_ok=True)
     return folder
 
