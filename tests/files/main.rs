@@ -162,10 +162,10 @@ fn configs_that_cannot_be_run() {
     assert_contains(&llama("attention_bias", json!(true)), &["q_proj.bias", "missing"]);
     assert_contains(&llama("eos_token_id", json!("</s>")), &["eos_token_id"]);
     assert_contains(
-        &gpt2("scale_attn_by_inverse_layer_idx", json!(true)),
-        &["scale_attn_by_inverse_layer_idx"],
+        &gpt2("scale_attn_by_inverse_layer_idx", json!(1)),
+        &["scale_attn_by_inverse_layer_idx", "want true or false"],
     );
-    assert_contains(&gpt2("reorder_and_upcast_attn", json!(true)), &["reorder_and_upcast_attn"]);
+    assert_contains(&gpt2("add_cross_attention", json!(true)), &["add_cross_attention"]);
     assert_contains(&gpt2("n_head", json!(5)), &["n_embd", "48", "5"]);
     assert_contains(
         &gpt2("activation_function", json!("tanhshrink")),
