@@ -68,7 +68,8 @@ fn families_give_the_logits_of_their_checkpoints() {
     }
 }
 
-const FAMILIES: [&str; 7] = ["llama", "llama3", "llama-linear", "llama-yarn", "qwen2", "qwen3", "gpt2"];
+// Not qwen2: that checkpoint has windows on some layers, which GGUF does not say.
+const FAMILIES: [&str; 6] = ["llama", "llama3", "llama-linear", "llama-yarn", "qwen3", "gpt2"];
 
 /// All block formats run as they are stored; the results are those of weights that ggml's own package has decoded.
 #[test]
