@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn other_formats_have_none() {
-        for name in ["int4(scale=row)", "nf4", "base11(layout=9in32,group=256)", "uint4(group=32)"] {
+        for name in ["int4(scale=row)", "nf4", "base11(layout=9in32,group=256)"] {
             let format: Format = name.parse().unwrap();
             let packed = format.encode(&weights(2 * 256), 2, 256).unwrap();
             assert!(exact(&packed).unwrap().is_none(), "{name}");

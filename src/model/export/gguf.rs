@@ -165,6 +165,12 @@ impl Description {
         if let Some(value) = config[activation.0].as_str().filter(|value| !activation.1.contains(value)) {
             invalid!("`{}` is {value}; readers of GGUF take {} for granted", activation.0, activation.1[0]);
         }
+        // What readers of GGUF take for granted about the scores of GPT-2.
+        for (key, wanted) in [("scale_attn_weights", true), ("scale_attn_by_inverse_layer_idx", false)] {
+            if config[key].as_bool().is_some_and(|value| value != wanted) {
+                invalid!("`{key}` is {}; readers of GGUF take {wanted} for granted", !wanted);
+            }
+        }
         let is_windowed =
             architecture != Architecture::Llama && config["use_sliding_window"] == Value::Bool(true);
         let types = config["layer_types"].as_array();
