@@ -2,8 +2,9 @@
 
 use crate::error::{Result, invalid};
 
-/// Watches a text that comes piece by piece for the first of several stop strings. What could be the beginning of one is
-/// held back until that is known, so nothing of a stop string is ever shown.
+/// Watches a text that comes piece by piece for the first of several stop strings to be complete; of two that end at the
+/// same place, the longer one counts. What could be the beginning of one is held back until that is known, so nothing of
+/// that stop string is ever shown. How the text is cut into pieces changes nothing.
 #[derive(Clone, Debug, Default)]
 pub struct StopText {
     stops: Vec<String>,
@@ -25,8 +26,7 @@ impl StopText {
     /// Takes the next piece; returns what may be shown now, and whether the text ends with it.
     pub fn push(&mut self, piece: &str) -> (String, bool) {
         self.held.push_str(piece);
-        let first = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
-        if let Some(at) = first {
+        if let Some(at) = first_complete(&self.held, &self.stops) {
             let text = self.held[..at].to_owned();
             self.held.clear();
             return (text, true);
@@ -42,6 +42,12 @@ impl StopText {
     pub fn finish(self) -> String {
         self.held
     }
+}
+
+/// Where the stop string begins that is complete first.
+fn first_complete(text: &str, stops: &[String]) -> Option<usize> {
+    let ends = stops.iter().filter_map(|stop| text.find(stop.as_str()).map(|at| (at + stop.len(), at)));
+    ends.min().map(|(_, at)| at)
 }
 
 #[cfg(test)]
@@ -60,11 +66,31 @@ mod tests {
         assert!(StopText::new(&[String::new()]).is_err());
     }
 
+    /// What a stop string means: text grows by characters, and ends when it has one as its end.
+    fn by_characters(text: &str, stops: &[String]) -> Option<String> {
+        let ends = text.char_indices().map(|(at, character)| at + character.len_utf8());
+        ends.map(|end| &text[..end]).find_map(|grown| {
+            let left = stops.iter().filter_map(|stop| grown.strip_suffix(stop.as_str()));
+            left.min_by_key(|left| left.len()).map(str::to_owned)
+        })
+    }
+
+    #[test]
+    fn the_stop_string_that_is_complete_first_ends_the_text() {
+        let stops = ["b".to_owned(), "ébé".to_owned(), "xyz".to_owned(), "yz".to_owned()];
+        for pieces in [&["éb", "éé"][..], &["ébéé"], &["é", "b"]] {
+            let mut text = StopText::new(&stops).unwrap();
+            let shown: Vec<_> = pieces.iter().map(|piece| text.push(piece)).find(|(_, end)| *end).into_iter().collect();
+            assert_eq!(shown, [("é".to_owned(), true)], "{pieces:?}");
+        }
+        assert_eq!(StopText::new(&stops).unwrap().push("axyz"), ("a".to_owned(), true));
+    }
+
     proptest! {
         #[test]
         fn pieces_do_not_matter(pieces in proptest::collection::vec("[abé]{0,3}", 0..9), stops in proptest::collection::vec("[abé]{1,4}", 0..3)) {
             let whole = pieces.concat();
-            let want = stops.iter().filter_map(|stop| whole.find(stop.as_str())).min().map(|at| whole[..at].to_owned());
+            let want = by_characters(&whole, &stops);
             let mut text = StopText::new(&stops).unwrap();
             let (mut got, mut stopped) = (String::new(), false);
             for piece in &pieces {
