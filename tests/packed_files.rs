@@ -45,6 +45,55 @@ fn write_mixed(path: &Path) -> Vec<(&'static str, Vec<f32>)> {
     all
 }
 
+/// A matrix of more weights than are in memory at a time.
+#[test]
+fn large_matrices_are_packed_in_strips() {
+    let (rows, cols) = (4101, 4128);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mut bits: Vec<u16> =
+        (0..(rows * cols) as u32).map(|i| ((i.wrapping_mul(2654435761) >> 16) & 0xbbff) as u16).collect();
+    // Groups of zeros, magnitudes under 1e-8 after that, and the largest value in the last row.
+    bits[..4200].fill(0);
+    let last = bits.len() - 7;
+    bits[last] = half::f16::from_f32(-3.5).to_bits();
+    let values: Vec<f32> = bits.iter().map(|&bits| half::f16::from_bits(bits).to_f32()).collect();
+    let bytes: Vec<u8> = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
+    let plan = [Planned { name: "w".into(), dtype: Dtype::F16, shape: vec![rows, cols] }];
+    let mut writer = Writer::create(&path("in"), &plan, &[]).unwrap();
+    writer.write(0, &bytes).unwrap();
+    writer.finish().unwrap();
+    let formats = [
+        "int4",
+        "int4(group=32)",
+        "base11",
+        "nvfp4",
+        "bf16",
+        "mxint_cuda(group=32)",
+        "block_fp(8,8,block_size=[1,16])",
+    ];
+    for format in formats {
+        let format: Format = format.parse().unwrap();
+        let report =
+            quantize_file(&path("in"), &path("packed"), false, &mut |_| Ok(Some(format.into())), &mut |_| ())
+                .unwrap();
+        let want = format.encode(&values, rows, cols).unwrap();
+        let reader = Reader::open(&path("packed")).unwrap();
+        let got = match reader.entry("w") {
+            Some(entry) => reader.packed(entry).unwrap(),
+            None => panic!("{format} was not packed"),
+        };
+        assert!(got == want, "{format}");
+        assert_eq!(report.tensors[0].elements, rows * cols);
+        dequantize_file(&path("packed"), &path("out"), &mut |packed| Ok(packed.decode()), &mut |_| ())
+            .unwrap();
+        let out = TensorFile::open(&path("out")).unwrap();
+        let decoded = out.widen(out.get("w").unwrap()).unwrap();
+        assert!(decoded.iter().zip(want.decode()).all(|(a, b)| a.to_bits() == b.to_bits()), "{format}");
+        assert_eq!(decoded.len(), rows * cols);
+    }
+}
+
 #[test]
 fn plain_files_round_trip_in_every_format() {
     let folder = tempfile::tempdir().unwrap();

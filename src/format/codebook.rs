@@ -7,7 +7,7 @@
 use half::f16;
 
 use super::element::{Element, OcpElement, OcpRounding, OcpScale};
-use super::rows::{for_rows, max_abs, max_abs_parallel};
+use super::rows::{for_rows, max_abs};
 use super::{Layout, bits, int};
 
 /// Table of NF4.
@@ -46,12 +46,12 @@ const ONE: u8 = 127;
 const LEAST_TENSOR_SCALE: f32 = 7.888_609e-31;
 
 /// A table with a scale per group: indices of the nearest values to `w / s`, `s = f16(max|w| / largest)`, the lower
-/// index at a tie.
+/// index at a tie. `max` is the largest magnitude of the matrix, for a scale per tensor.
 pub(super) fn encode(
-    table: &[f32],
+    (table, width): (&[f32], u32),
+    max: f32,
     weights: &[f32],
     cols: usize,
-    width: u32,
     layout: &Layout,
     codes: &mut [u32],
     fields: &mut [u32],
@@ -62,7 +62,7 @@ pub(super) fn encode(
     let largest = max_abs(table);
     let tensor_scale = match layout.groups_per_row {
         0 => {
-            let scale = scale_of(max_abs_parallel(weights), largest);
+            let scale = scale_of(max, largest);
             fields[0] = u32::from(scale.to_bits());
             scale.to_f32()
         }
@@ -105,15 +105,16 @@ fn nearest(sorted: &[f32], x: f32) -> usize {
     }
 }
 
-/// Encodes NVFP4; returns the scale of the matrix, one E4M3 byte per block goes to `fields`.
+/// Encodes NVFP4; returns the scale of the matrix, whose largest magnitude is `max`; one E4M3 byte per block goes to
+/// `fields`.
 pub(super) fn encode_nvfp4(
+    max: f32,
     weights: &[f32],
     cols: usize,
     layout: &Layout,
     codes: &mut [u32],
     fields: &mut [u32],
 ) -> f32 {
-    let max = max_abs_parallel(weights);
     let tensor = if max == 0.0 { 1.0 } else { (max / (448.0 * 6.0)).max(LEAST_TENSOR_SCALE) };
     let (e4m3, e2m1) = (ocp(OcpElement::Fp8E4m3), ocp(OcpElement::Fp4E2m1));
     for_rows(weights, cols, codes, layout.row_words, fields, layout.groups_per_row, |row, words, fields| {

@@ -11,9 +11,10 @@ use crate::error::{Result, invalid};
 pub(super) const F16_MAX: f32 = f16::MAX.to_f32_const();
 
 /// Rounds to nearest even. A 16-bit format refuses a weight beyond its largest finite value: infinity
-/// in a weight would spread over every output.
+/// in a weight would spread over every output. `weights` begin at row `first_row` of the matrix, for messages.
 pub(super) fn encode(
     format: Format,
+    first_row: usize,
     weights: &[f32],
     cols: usize,
     row_words: usize,
@@ -25,12 +26,12 @@ pub(super) fn encode(
         _ => f32::MAX,
     };
     if let Some(index) = super::rows::first(weights, |w| w.abs() > largest) {
+        let (value, index) = (weights[index], first_row * cols + index);
         invalid!(
-            "weight {index} (row {}, column {}) is {:e}, beyond the largest {format} value {largest:e}; \
+            "weight {index} (row {}, column {}) is {value:e}, beyond the largest {format} value {largest:e}; \
              choose another format",
             index / cols,
-            index % cols,
-            weights[index]
+            index % cols
         );
     }
     for_rows(weights, cols, codes, row_words, &mut [], 0, |row, words, _| match format {

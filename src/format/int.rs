@@ -16,7 +16,7 @@
 use half::f16;
 
 use super::float::F16_MAX;
-use super::rows::{for_rows, max_abs, max_abs_parallel};
+use super::rows::{for_rows, max_abs};
 use super::{Layout, Scope, bits};
 
 /// Largest code of a symmetric `bits`-wide integer.
@@ -52,9 +52,10 @@ pub(super) fn code(w: f32, scale: f32, qmax: i32) -> i32 {
     ((w / scale).round_ties_even() as i32).clamp(-qmax, qmax)
 }
 
+/// `largest` is the largest magnitude of the matrix, for a scale per tensor.
 pub(super) fn encode(
-    width: u8,
-    scope: Scope,
+    (width, scope): (u8, Scope),
+    largest: f32,
     weights: &[f32],
     cols: usize,
     layout: &Layout,
@@ -64,7 +65,7 @@ pub(super) fn encode(
     let qmax = qmax(width);
     let tensor_scale = match scope {
         Scope::Tensor => {
-            let scale = scale_f32(max_abs_parallel(weights), qmax);
+            let scale = scale_f32(largest, qmax);
             fields[0] = scale.to_bits();
             scale
         }
@@ -124,15 +125,16 @@ pub(super) fn encode_unsigned(
     });
 }
 
-/// Weights of `torch_dynamic`.
+/// Weights of `torch_dynamic`; `largest` is the largest magnitude of the matrix.
 pub(super) fn encode_torch_dynamic(
+    largest: f32,
     weights: &[f32],
     cols: usize,
     layout: &Layout,
     codes: &mut [u32],
     fields: &mut [u32],
 ) {
-    let scale = (max_abs_parallel(weights) / 127.5).max(f32::EPSILON);
+    let scale = (largest / 127.5).max(f32::EPSILON);
     fields[0] = scale.to_bits();
     for_rows(weights, cols, codes, layout.row_words, &mut [], 0, |row, words, _| {
         for (k, &w) in row.iter().enumerate() {

@@ -63,6 +63,7 @@ pub use activation::{
 };
 pub use block::Block;
 pub use custom::{CustomFormat, CustomId};
+pub use encode::Encoder;
 pub use grid::{Factor, ValueGrid, short_number};
 pub use packed::{Exception, Packed};
 pub use scheme::{Codes, Groups, Scale, Scheme};
@@ -309,8 +310,17 @@ impl Format {
     /// # Errors
     /// [`Error::Invalid`] where [`Format::layout`] fails, when `weights` has another length, and when a
     /// weight is not finite or beyond the range of `f16` or `bf16`; the message names its index.
+    ///
+    /// [`Encoder`] does the same strip by strip.
     pub fn encode(&self, weights: &[f32], rows: usize, cols: usize) -> Result<Packed> {
-        encode::encode(*self, weights, rows, cols)
+        let mut encoder = Encoder::new(*self, rows, cols)?;
+        if weights.len() != rows * cols {
+            invalid!("matrix [{rows}, {cols}] wants {} weights, got {}", rows * cols, weights.len());
+        }
+        if encoder.wants_survey() {
+            encoder.survey(weights);
+        }
+        encoder.pack(0, weights)
     }
 
     /// Bits per weight as stored: all words of codes and scales, padding included, over `rows * cols`.

@@ -3,10 +3,12 @@
 use super::checkpoint::{Dtype, TensorInfo};
 use super::quantize::{Progress, Report, TensorReport};
 use super::reader::{Reader, exceptions_name, scales_name};
+use super::strips::strip_rows;
 use super::transpose;
 use super::writer::{Planned, Writer, f32_bytes};
 use crate::error::{Result, invalid};
 use crate::format::Packed;
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Writes the tensors of the packed file `input` to `output`: packed ones decoded by `decode` (e.g.
@@ -53,22 +55,33 @@ pub fn dequantize_file(
     for (index, entry) in reader.entries().iter().enumerate() {
         progress(Progress { done, total, tensor: &entry.name });
         let packed = reader.packed(entry)?;
-        let mut values = decode(&packed)?;
-        if values.len() != entry.rows * entry.cols {
-            invalid!(
-                "tensor `{}`: decoded {} values, want {} x {}",
-                entry.name,
-                values.len(),
-                entry.rows,
-                entry.cols
-            );
+        let alignment = entry.spec.weight.row_alignment(entry.rows, entry.cols);
+        let step = if entry.transposed { entry.rows } else { strip_rows(entry.rows, entry.cols, alignment) };
+        let mut written = 0;
+        for first in (0..entry.rows).step_by(step) {
+            let count = step.min(entry.rows - first);
+            let strip = match count == entry.rows {
+                true => Cow::Borrowed(&packed),
+                false => Cow::Owned(packed.slice_rows(first..first + count)),
+            };
+            let mut values = decode(&strip)?;
+            if values.len() != count * entry.cols {
+                invalid!(
+                    "tensor `{}`: decoded {} values, want {count} x {}",
+                    entry.name,
+                    values.len(),
+                    entry.cols
+                );
+            }
+            // Several bit patterns are NaN, and which one comes out of an operation depends on the machine.
+            values.iter_mut().filter(|value| value.is_nan()).for_each(|value| *value = f32::NAN);
+            if entry.transposed {
+                values = transpose(&values, entry.rows, entry.cols);
+            }
+            let bytes = f32_bytes(&values);
+            writer.write_part(index, written, &bytes)?;
+            written += bytes.len();
         }
-        // Several bit patterns are NaN, and which one comes out of an operation depends on the machine.
-        values.iter_mut().filter(|value| value.is_nan()).for_each(|value| *value = f32::NAN);
-        if entry.transposed {
-            values = transpose(&values, entry.rows, entry.cols);
-        }
-        writer.write(index, &f32_bytes(&values))?;
         let mut input_bytes = stored(&entry.name);
         if !packed.scales.is_empty() {
             input_bytes += stored(&scales_name(&entry.name));
@@ -80,9 +93,9 @@ pub fn dequantize_file(
         report.tensors.push(TensorReport {
             name: entry.name.clone(),
             spec: Some(entry.spec),
-            elements: values.len(),
+            elements: entry.rows * entry.cols,
             input_bytes,
-            output_bytes: values.len() * 4,
+            output_bytes: written,
             scale_overflows: packed.scale_overflows(),
         });
     }
@@ -93,9 +106,13 @@ pub fn dequantize_file(
         if tensor.element.plain() == Some(dtype_out(tensor)) {
             file.for_each_piece(tensor, &mut |offset, piece| writer.write_part(index, offset, piece))?;
         } else {
-            let bytes = f32_bytes(&file.widen(tensor)?);
-            output_bytes = bytes.len();
-            writer.write(index, &bytes)?;
+            output_bytes = 0;
+            file.for_each_widened(tensor, &mut |values| {
+                let bytes = f32_bytes(values);
+                writer.write_part(index, output_bytes, &bytes)?;
+                output_bytes += bytes.len();
+                Ok(())
+            })?;
         }
         report.tensors.push(TensorReport {
             name: tensor.name.clone(),

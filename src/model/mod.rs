@@ -43,6 +43,7 @@ mod quantize;
 mod reader;
 pub mod sampling;
 mod stop;
+mod strips;
 mod task;
 pub mod text;
 mod tokenizer;
@@ -404,20 +405,17 @@ impl Weights for Model {
             }
             if reader::natural(stored).is_none() {
                 let label = self.reader.file().label();
-                return Err(quantize::packed_already(label, &weight.tensor, &stored.to_string(), format));
+                return Err(strips::packed_already(label, &weight.tensor, &stored.to_string(), format));
             }
             stored_transposed = false;
         }
-        let file = self.reader.file();
-        let mut values = file.widen_finite(tensor)?;
-        file.release(tensor);
-        if stored_transposed {
-            values = transpose(&values, weight.cols, weight.rows);
-        }
-        let packed = format
-            .encode(&values, weight.rows, weight.cols)
-            .map_err(|error| self.reader.in_tensor(&weight.tensor, error))?;
-        let overflows = packed.scale_overflows() + quantize::saturations(&packed, &values)?;
+        let job = strips::Job {
+            spec: format.into(),
+            rows: weight.rows,
+            cols: weight.cols,
+            transposed: stored_transposed,
+        };
+        let (packed, overflows) = strips::pack(self.reader.file(), tensor, &job)?;
         if overflows > 0 {
             invalid!(
                 "{}: tensor `{}`: {overflows} groups have values too large for a scale of {format}; use a format \

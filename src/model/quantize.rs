@@ -1,14 +1,12 @@
 //! Writing packed files: from a model, or from any safetensors file with matrices.
 
+use super::Model;
 use super::checkpoint::{Dtype, Element, TensorFile, TensorInfo};
-use super::reader::{
-    Description, FORMAT, Reader, VERSION, exceptions_name, flatten, format_of, natural, scales_name,
-    stored_as,
-};
-use super::writer::{Planned, Writer, word_bytes};
-use super::{Model, transpose};
+use super::reader::{Description, FORMAT, Reader, VERSION, exceptions_name, flatten, scales_name, stored_as};
+use super::strips::{Job, count_exceptions, write_packed};
+use super::writer::{Planned, Writer};
 use crate::error::{Error, Result, invalid};
-use crate::format::{Codes, Format, Packed, Scale, Spec};
+use crate::format::Spec;
 use crate::graph::{Assignment, Role};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -63,14 +61,6 @@ pub struct Matrix<'a> {
     pub rows: usize,
     /// Last dimension.
     pub cols: usize,
-}
-
-/// A tensor to pack.
-struct Job {
-    spec: Spec,
-    rows: usize,
-    cols: usize,
-    transposed: bool,
 }
 
 /// Writes `model` to the packed file `output`. Matrices whose spec in `assignment` differs from their format in
@@ -222,29 +212,12 @@ fn write(
             None => {
                 file.for_each_piece(tensor, &mut |offset, piece| writer.write_part(index, offset, piece))?
             }
-            Some(job) if tensor.element.plain().is_some() && rows_at_once(job)? < job.rows => {
-                entry.spec = Some(job.spec);
-                (entry.output_bytes, entry.scale_overflows) =
-                    encode_rows(file, tensor, job, &mut writer, &mut index)?;
-            }
             Some(job) => {
-                let (packed, overflows) = encode(file, tensor, job)?;
-                file.release(tensor);
-                let (codes, scales) = stored_bytes(&packed)?;
+                let (tensors, bytes, overflows) = write_packed(file, tensor, job, &mut writer, index)?;
                 entry.spec = Some(job.spec);
-                entry.output_bytes = codes.len() + scales.len();
+                entry.output_bytes = bytes;
                 entry.scale_overflows = overflows;
-                writer.write(index, &codes)?;
-                if !scales.is_empty() {
-                    index += 1;
-                    writer.write(index, &scales)?;
-                }
-                if !packed.exceptions.is_empty() {
-                    index += 1;
-                    let exceptions = exception_bytes(&packed);
-                    entry.output_bytes += exceptions.len();
-                    writer.write(index, &exceptions)?;
-                }
+                index += tensors - 1;
             }
         }
         index += 1;
@@ -288,7 +261,7 @@ fn plan(file: &TensorFile, jobs: &HashMap<&str, Job>) -> Result<(Vec<Planned>, V
         let scales = scales.map(|(dtype, shape)| Planned { name: scales_name(&name), dtype, shape });
         // The header says how many exceptions follow, so the formats that may have some are encoded twice.
         let exceptions = match job.spec.weight.may_have_exceptions() {
-            true => encode(file, tensor, job)?.0.exceptions.len(),
+            true => count_exceptions(file, tensor, job)?,
             false => 0,
         };
         let exceptions = (exceptions > 0).then(|| Planned {
@@ -301,141 +274,4 @@ fn plan(file: &TensorFile, jobs: &HashMap<&str, Job>) -> Result<(Vec<Planned>, V
         planned.extend(exceptions);
     }
     Ok((planned, Value::Object(descriptions)))
-}
-
-/// The packed tensor, and how many of its scales do not fit.
-fn encode(file: &TensorFile, tensor: &TensorInfo, job: &Job) -> Result<(Packed, usize)> {
-    if let Element::Ggml(kind) = tensor.element {
-        let Some(stored) = format_of(kind).filter(|stored| *stored == job.spec.weight) else {
-            return Err(packed_already(file.label_of(tensor), &tensor.name, kind.name(), job.spec.weight));
-        };
-        let (codes, scales) = kind.to_streams(job.rows, job.cols, &file.bytes(tensor))?;
-        return Ok((Packed::from_parts(stored, job.rows, job.cols, codes, scales, Vec::new())?, 0));
-    }
-    let mut values = file.widen_finite(tensor)?;
-    if job.transposed {
-        values = transpose(&values, job.cols, job.rows);
-    }
-    let in_tensor =
-        |error| Error::Invalid(format!("{}: tensor `{}`: {error}", file.label_of(tensor), tensor.name));
-    let packed = job.spec.weight.encode(&values, job.rows, job.cols).map_err(in_tensor)?;
-    let overflows = packed.scale_overflows() + saturations(&packed, &values)?;
-    Ok((packed, overflows))
-}
-
-/// What is said of a matrix that is packed and wanted in another format.
-pub(super) fn packed_already(file: &str, tensor: &str, stored: &str, asked: Format) -> Error {
-    Error::Invalid(format!(
-        "{file}: tensor `{tensor}` is packed as {stored}, asked for {asked}; quantize to {asked} from the original \
-         checkpoint"
-    ))
-}
-
-/// Weights that are encoded at a time where rows do not depend on each other.
-const AT_ONCE: usize = 1 << 26;
-
-/// Rows of a matrix that are encoded at a time: all of them unless it is very large and its format packs every row by
-/// itself.
-fn rows_at_once(job: &Job) -> Result<usize> {
-    let &Job { spec, rows, cols, transposed } = job;
-    if transposed || rows.saturating_mul(cols) <= AT_ONCE || !packs_rows(spec.weight, rows, cols)? {
-        return Ok(rows);
-    }
-    Ok((AT_ONCE / cols).max(1))
-}
-
-/// Whether the packed matrix is the packed rows one after another, in codes and in scales.
-fn packs_rows(format: Format, rows: usize, cols: usize) -> Result<bool> {
-    let layout = format.layout(rows, cols)?;
-    let codes = layout.row_words.checked_mul(rows) == Some(layout.code_words);
-    let scales = layout.groups_per_row.checked_mul(rows) == Some(layout.groups) && layout.group_rows <= 1;
-    let is_plain = natural(format).is_none() && layout.scheme.scale.head_words() == 0;
-    // Blocks of zeros take their scale from all other blocks in some of these.
-    let is_element = matches!(format, Format::Element { .. });
-    let alone = is_plain && !is_element && !format.may_have_exceptions();
-    Ok(codes && scales && alone && layout.scale_bits.is_multiple_of(8))
-}
-
-/// Encodes and writes a matrix some rows at a time; the bytes written, and how many scales do not fit.
-fn encode_rows(
-    file: &TensorFile,
-    tensor: &TensorInfo,
-    job: &Job,
-    writer: &mut Writer,
-    index: &mut usize,
-) -> Result<(usize, usize)> {
-    let in_tensor =
-        |error| Error::Invalid(format!("{}: tensor `{}`: {error}", file.label_of(tensor), tensor.name));
-    let step = rows_at_once(job)?;
-    let codes_at = *index;
-    let (mut code_bytes, mut scale_bytes, mut overflows) = (0, 0, 0);
-    for first in (0..job.rows).step_by(step) {
-        let rows = first..(first + step).min(job.rows);
-        let values = file.widen_rows(tensor, rows.clone(), job.cols)?;
-        let packed = job.spec.weight.encode(&values, rows.len(), job.cols).map_err(in_tensor)?;
-        overflows += packed.scale_overflows() + saturations(&packed, &values)?;
-        drop(values);
-        let (codes, scales) = stored_bytes(&packed)?;
-        writer.write_part(codes_at, code_bytes, &codes)?;
-        code_bytes += codes.len();
-        if !scales.is_empty() {
-            *index = codes_at + 1;
-            writer.write_part(codes_at + 1, scale_bytes, &scales)?;
-            scale_bytes += scales.len();
-        }
-    }
-    Ok((code_bytes + scale_bytes, overflows))
-}
-
-/// Groups whose scale is finite and yet too small: an f16 scale that was cut to the largest f16, or a
-/// scale whose largest code decodes to infinity.
-pub(super) fn saturations(packed: &Packed, values: &[f32]) -> Result<usize> {
-    let (format, cols) = (packed.format, packed.cols);
-    let layout = format.layout(packed.rows, cols)?;
-    let qmax = match layout.scheme.codes {
-        // ggml chooses scales in its own way, and refuses what does not fit.
-        _ if matches!(format, Format::Ggml(_)) => return Ok(0),
-        Codes::Signed(bits) => (1u32 << (bits - 1)) - 1,
-        Codes::Digits { base, .. } => u32::from(base) / 2,
-        _ => return Ok(0),
-    };
-    let qmax = qmax as f32;
-    if !matches!(layout.scheme.scale, Scale::F32 | Scale::F16) {
-        return Ok(0);
-    }
-    if layout.scale_bits == 32 {
-        let is_over =
-            |bits: &&u32| f32::from_bits(**bits).is_finite() && (f32::from_bits(**bits) * qmax).is_infinite();
-        return Ok(packed.scales.iter().filter(is_over).count());
-    }
-    let largest = u32::from(half::f16::MAX.to_bits());
-    if !packed.scales.iter().any(|word| word & 0xffff == largest || word >> 16 == largest) {
-        return Ok(0);
-    }
-    // From here on the quotient rounds to infinity (half of a step of 32 above the largest f16).
-    let limit = (half::f16::MAX.to_f32() + 16.0) * qmax;
-    let groups = values.chunks(cols).flat_map(|row| row.chunks(layout.group));
-    Ok(groups.filter(|group| group.iter().any(|value| value.abs() >= limit)).count())
-}
-
-/// Codes and scales as the file holds them: the words without the padding at the end of the scales and,
-/// for plain float formats, at the end of the rows.
-pub(super) fn stored_bytes(packed: &Packed) -> Result<(Vec<u8>, Vec<u8>)> {
-    let layout = packed.format.layout(packed.rows, packed.cols)?;
-    let mut codes = word_bytes(&packed.codes);
-    if let Some(dtype) = natural(packed.format) {
-        let (row, stride) = (packed.cols * dtype.bitsize() / 8, layout.row_words * 4);
-        if row != stride {
-            codes = codes.chunks(stride).flat_map(|padded| &padded[..row]).copied().collect();
-        }
-    }
-    let mut scales = word_bytes(&packed.scales);
-    scales.truncate(layout.scheme.scale.head_words() * 4 + layout.groups * layout.scale_bits / 8);
-    Ok((codes, scales))
-}
-
-/// Exceptions as the file holds them: row, column and value of each.
-fn exception_bytes(packed: &Packed) -> Vec<u8> {
-    let words: Vec<u32> = packed.exceptions.iter().flat_map(|e| [e.row, e.col, e.bits]).collect();
-    word_bytes(&words)
 }

@@ -3,6 +3,7 @@
 //! The layout of packed files is described in the documentation of [`model`](crate::model).
 
 use super::checkpoint::{Dtype, Element, TensorFile, TensorInfo};
+use super::strips::{self, Job};
 use crate::error::{Error, Result, invalid};
 use crate::format::element::{OcpElement, OcpScale};
 use crate::format::ggml::GgmlType;
@@ -130,9 +131,11 @@ impl Reader {
             let (codes, scales) = kind.to_streams(rows, cols, &self.file.bytes(tensor))?;
             Packed::from_parts(format, rows, cols, codes, scales, Vec::new())
         } else if natural(format).is_some() {
-            format.encode(&self.file.widen_finite(tensor)?, rows, cols)
+            let job = Job { spec: format.into(), rows, cols, transposed: false };
+            return strips::pack(&self.file, tensor, &job).map(|(packed, _)| packed);
         } else {
             let codes = words(&self.file.bytes(tensor));
+            self.file.release(tensor);
             let scales = match format.layout(rows, cols)?.scale_words {
                 0 => Vec::new(),
                 _ => words(&self.file.bytes(self.tensor(&scales_name(&entry.name))?)),

@@ -65,7 +65,7 @@ pub(crate) fn max_or_nan(a: f32, b: f32) -> f32 {
 impl Element {
     /// Whether blocks of zeros take the smallest non-zero maximum of the tensor, as in the block formats of
     /// MASE.
-    fn shares_maxima(self) -> bool {
+    pub(crate) fn shares_maxima(self) -> bool {
         matches!(self, Self::BlockFp { .. } | Self::BlockMinifloat { .. } | Self::BlockLog { .. })
     }
 }
@@ -73,11 +73,17 @@ impl Element {
 /// Puts the smallest non-zero maximum in the place of zeros; ones where all are zero. This couples every
 /// block of zeros to the whole tensor, but shows only where a format has no zero, or in NaNs, which spread.
 pub(crate) fn replace_zero_maxima(maxima: &mut [f32]) {
-    let smallest = maxima.iter().copied().filter(|&max| max != 0.0).reduce(|a, b| {
-        // NaN counts as non-zero and wins.
-        if a <= b || a.is_nan() { a } else { b }
-    });
-    let smallest = smallest.unwrap_or(1.0);
+    let smallest = smallest_maximum(maxima).unwrap_or(1.0);
+    put_for_zeros(maxima, smallest);
+}
+
+/// The smallest of the maxima that are not zero; NaN counts as such and wins.
+pub(crate) fn smallest_maximum(maxima: &[f32]) -> Option<f32> {
+    let smaller = |a: f32, b: f32| if a <= b || a.is_nan() { a } else { b };
+    maxima.iter().copied().filter(|&max| max != 0.0).reduce(smaller)
+}
+
+fn put_for_zeros(maxima: &mut [f32], smallest: f32) {
     maxima.iter_mut().filter(|max| **max == 0.0).for_each(|max| *max = smallest);
 }
 
@@ -95,9 +101,25 @@ pub fn scale_codes(
     tile_rows: usize,
     tile_cols: usize,
 ) -> Vec<u8> {
-    let mut maxima = Blocks { rows, cols, tile_rows, tile_cols }.maxima(x);
+    let blocks = Blocks { rows, cols, tile_rows, tile_cols };
+    let maxima = blocks.maxima(x);
+    let smallest = smallest_maximum(&maxima);
+    codes_of(element, maxima, smallest)
+}
+
+/// [`scale_codes`] of some rows of a matrix whose smallest non-zero maximum of a tile is `smallest`.
+pub(crate) fn scale_codes_within(
+    element: Element,
+    x: &[f32],
+    blocks: Blocks,
+    smallest: Option<f32>,
+) -> Vec<u8> {
+    codes_of(element, blocks.maxima(x), smallest)
+}
+
+fn codes_of(element: Element, mut maxima: Vec<f32>, smallest: Option<f32>) -> Vec<u8> {
     if element.shares_maxima() {
-        replace_zero_maxima(&mut maxima);
+        put_for_zeros(&mut maxima, smallest.unwrap_or(1.0));
     }
     maxima.into_iter().map(|max| element.scale_code(max)).collect()
 }

@@ -39,7 +39,7 @@ use fixed::Fixed;
 use float::Float;
 
 pub use blocks::{Blocks, scale_codes};
-pub(crate) use blocks::{max_or_nan, replace_zero_maxima};
+pub(crate) use blocks::{max_or_nan, replace_zero_maxima, scale_codes_within, smallest_maximum};
 pub(crate) use mxfp::code as mxfp_code;
 pub(crate) use number::{exp2, exp2_f32};
 pub use ocp::{OcpElement, OcpRounding, OcpScale};

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::format::ggml::GgmlType;
 use crate::format::{Format, Packed};
 use crate::model::checkpoint::{Dtype, Element};
-use crate::model::quantize::stored_bytes;
+use crate::model::strips::stored_bytes;
 use half::f16;
 
 /// Row-major bytes of a tensor and their type.

@@ -82,7 +82,7 @@ fn model(source: &Source, header: &header::Header) -> Result<Parts> {
     let mut described = config::describe(architecture, &meta, &tensors)?;
     if let Some(tensor) = tensors.get(rope::FACTORS) {
         let bytes = &source.bytes()[tensor.range.clone()];
-        let divisors = super::widened(bytes, tensor.element);
+        let divisors = super::values::widened(bytes, tensor.element);
         let theta = described.config["rope_theta"].as_f64().unwrap_or(10000.0);
         described.config["rope_scaling"] = rope::llama3(&divisors, theta, described.head_dim, label)?;
     }
