@@ -83,6 +83,11 @@ impl ChatTemplate {
         Self::new(&source, tokens, label).map(Some)
     }
 
+    /// The text of the template.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Compiles `source`; `tokens` are further variables.
     ///
     /// # Errors

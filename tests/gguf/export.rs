@@ -2,6 +2,7 @@
 
 use anybit::format::{Format, Spec};
 use anybit::graph::{Assignment, Role, Weights};
+use anybit::model::chat::Message;
 use anybit::model::{Dtype, Exported, Model, Planned, Writer, export_folder, export_gguf};
 
 use super::{data, json, load, logits, native};
@@ -34,6 +35,28 @@ fn assert_equal(what: &str, model: &Model, assignment: &Assignment, back: &Model
         }
         assert!(want.decode() == got.decode(), "{what}: values of {}", weight.tensor);
     }
+}
+
+#[test]
+fn gguf_holds_the_chat_template_and_the_tokens_it_asks_for() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(format!("tests/data/stories260k/{name}"), folder.path().join(name)).unwrap();
+    }
+    let template =
+        "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}";
+    let config =
+        serde_json::json!({"chat_template": template, "bos_token": "<s>", "eos_token": {"content": "</s>"}});
+    std::fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+    let model = Model::load(folder.path()).unwrap();
+    let (back, _) = through_gguf(&model, &native(&model), None);
+    let render = |model: &Model| {
+        let template = model.chat_template().unwrap().expect("a template");
+        template.render(&[Message::new("user", "Hello"), Message::new("assistant", "Hi")]).unwrap()
+    };
+    let want = "<s>[user] Hello</s>[assistant] Hi</s>";
+    assert_eq!(render(&model), want);
+    assert_eq!(render(&back), want);
 }
 
 #[test]

@@ -37,6 +37,12 @@ pub fn export_gguf(
     let graph = model.graph();
     if let Some(text) = model.tokenizer_text() {
         metadata.extend(tokenizer::entries(text, graph.token_count(), model.bos(), &model.eos())?);
+        let template = model.chat_template()?;
+        metadata.extend(
+            template.map(|template| {
+                Entry::new("tokenizer.chat_template", Item::Text(template.source().to_owned()))
+            }),
+        );
     }
     let all = names(config.architecture, config.layers);
     let by_name: HashMap<&str, &Name> = all.iter().map(|name| (name.hugging_face.as_str(), name)).collect();

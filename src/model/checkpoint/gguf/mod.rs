@@ -108,6 +108,8 @@ fn model(source: &Source, header: &header::Header) -> Result<Parts> {
     }
     if let Some(text) = meta.text("tokenizer.chat_template")? {
         metadata.insert("anybit.chat_template".to_owned(), Value::String(text.to_owned()));
+        metadata
+            .insert("anybit.tokenizer_config".to_owned(), Value::String(tokenizer::special_texts(&meta)?));
     }
     Ok(Parts { tensors: infos, metadata })
 }

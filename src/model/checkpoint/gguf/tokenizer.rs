@@ -30,6 +30,27 @@ pub(super) fn text(meta: &Meta<'_>) -> Result<Option<String>> {
     Ok(Some(text))
 }
 
+/// The texts of special tokens as `tokenizer_config.json` names them; chat templates ask for them.
+pub(super) fn special_texts(meta: &Meta<'_>) -> Result<String> {
+    let texts = meta.texts(&format!("{KEY}.tokens"))?.unwrap_or_default();
+    let mut special = serde_json::Map::new();
+    for (key, name) in [
+        ("bos", "bos"),
+        ("eos", "eos"),
+        ("unknown", "unk"),
+        ("padding", "pad"),
+        ("seperator", "sep"),
+        ("cls", "cls"),
+        ("mask", "mask"),
+    ] {
+        let id = meta.token(&format!("{KEY}.{key}_token_id"))?;
+        if let Some(text) = id.and_then(|id| texts.get(id as usize)) {
+            special.insert(format!("{name}_token"), (*text).into());
+        }
+    }
+    Ok(serde_json::Value::Object(special).to_string())
+}
+
 /// Texts and kinds of all tokens.
 fn pieces<'a>(meta: &Meta<'a>) -> Result<Vec<(&'a str, Kind)>> {
     let label = meta.label();
