@@ -40,6 +40,8 @@ pub(crate) fn graph(
         x = block(&mut b, &sizes, layer, x)?;
     }
     x = b.same_width("output_rows".into(), Op::OutputRows, &[x]);
+    // Matters to the decoder alone; other models have the key too.
+    config.flag("tie_word_embeddings", true)?;
     match (encoding, task) {
         (Some(Encoding::Hidden), _) | (None, Task::Encoding) => {}
         (Some(Encoding::Pooler), _) => drop(pooler(&mut b, &sizes, x)?),
@@ -174,8 +176,8 @@ fn decoder(b: &mut Builder<'_>, sizes: &Sizes, config: &Config, x: NodeId) -> Re
         Some(table) => table,
         None => b.matrix(tensor("decoder.weight"), vocabulary, hidden, Role::Head)?,
     };
-    // Both names are those of one vector, and some files keep only one.
-    let second = !b.has(&tensor("bias")) && b.has(&tensor("decoder.bias"));
+    // Both names are those of one vector where the decoder is tied, and some files keep only one.
+    let second = b.has(&tensor("decoder.bias")) && !(tied && b.has(&tensor("bias")));
     let bias = b.vector(tensor(if second { "decoder.bias" } else { "bias" }), vocabulary)?;
     b.linear("decoder".into(), x, weight, Some(bias));
     Ok(())

@@ -3,7 +3,7 @@
 use anybit::model::{Encoding, Example, Model, TensorFile};
 use anybit::run::{Batching, longest, mean_row, normalize, outputs};
 
-use super::{difference, golden, ids, load, numbers, on_every_executor};
+use super::{difference, folder, golden, ids, load, numbers, on_every_executor};
 
 /// The golden texts, of which the rows of all tokens are wanted, or that of the first.
 fn examples(all: bool) -> Vec<Example> {
@@ -82,6 +82,43 @@ fn masked_language_model_logits_with_a_tied_decoder() {
 }
 
 /// The encoder below a classifier, as sentence-transformers pools.
+#[test]
+fn masked_language_model_logits_with_a_decoder_and_a_bias_of_its_own() {
+    let golden = std::fs::read_to_string(folder("untied").join("golden.json")).unwrap();
+    let golden: serde_json::Value = serde_json::from_str(&golden).unwrap();
+    let inputs = ids(&golden["ids"]);
+    let count = inputs.len();
+    let example = Example {
+        inputs,
+        segments: vec![0; count],
+        outputs: (0..count as u32).collect(),
+        targets: vec![0; count],
+    };
+    let model = load("untied");
+    on_every_executor(&model, "f32", 1, &mut |name, runner| {
+        let got = run(&model, runner, std::slice::from_ref(&example), 1).concat();
+        let d = difference(&got, &numbers(&golden["logits"]));
+        assert!(d <= 1e-4, "{name}: {d}");
+    });
+}
+
+/// The config of a classifier as transformers 5 writes it.
+#[test]
+fn classifiers_may_say_what_only_decoders_do() {
+    let place = tempfile::tempdir().unwrap();
+    for name in ["model.safetensors", "tokenizer.json"] {
+        std::fs::copy(folder("classifier").join(name), place.path().join(name)).unwrap();
+    }
+    let text = std::fs::read_to_string(folder("classifier").join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for (key, value) in [("tie_word_embeddings", true), ("is_decoder", false), ("add_cross_attention", false)]
+    {
+        config[key] = value.into();
+    }
+    std::fs::write(place.path().join("config.json"), config.to_string()).unwrap();
+    assert_eq!(Model::load(place.path()).unwrap().labels(), ["bad", "so so", "good"]);
+}
+
 #[test]
 fn encodings_of_a_classifier() {
     let want = &golden()["classifier"];
