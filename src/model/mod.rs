@@ -34,6 +34,8 @@ mod dequantize;
 pub mod embedded;
 mod example;
 mod export;
+mod family;
+mod folder;
 mod gpt2;
 pub mod hub;
 pub mod labelled;
@@ -65,8 +67,8 @@ use crate::error::{Error, Result, invalid};
 use crate::format::{Format, Packed, Spec};
 use crate::graph::{Assignment, Graph, Role, Weight, WeightId, Weights};
 use config::Config;
-use serde_json::Value;
-use std::path::{Path, PathBuf};
+use folder::{Texts, read_text, weights_of};
+use std::path::Path;
 
 /// A model: graph, weights and, where the checkpoint has one, tokenizer.
 #[derive(Debug)]
@@ -80,18 +82,6 @@ pub struct Model {
     texts: Texts,
     eos: Vec<u32>,
     bos: Option<u32>,
-}
-
-/// The JSON files of a model folder.
-#[derive(Debug, Default)]
-struct Texts {
-    config: String,
-    generation: Option<String>,
-    tokenizer: Option<String>,
-    tokenizer_config: Option<String>,
-    chat_template: Option<String>,
-    /// The file that the tokenizer is from, where it is one of its own.
-    tokenizer_file: Option<PathBuf>,
 }
 
 impl Model {
@@ -193,7 +183,7 @@ impl Model {
 
     fn new(name: String, reader: Reader, texts: Texts, label: &str) -> Result<Self> {
         let config = Config::parse(texts.config.as_bytes(), &format!("{label}: config.json"))?;
-        let (task, build) = family(&config)?;
+        let (task, build) = family::family(&config)?;
         let graph = build(&config, &reader)?;
         let labels = match task {
             Task::Classification => task::labels(&config, graph.output_width())?,
@@ -363,22 +353,6 @@ impl Model {
         self.texts.generation.as_deref()
     }
 
-    /// Metadata that make a packed file a model.
-    fn texts(&self) -> Vec<(String, String)> {
-        let Texts { config, generation, tokenizer, tokenizer_config, chat_template, .. } = &self.texts;
-        let mut texts = vec![("anybit.config".to_owned(), config.clone())];
-        let optional = [
-            ("anybit.generation_config", generation),
-            ("anybit.tokenizer", tokenizer),
-            ("anybit.tokenizer_config", tokenizer_config),
-            ("anybit.chat_template", chat_template),
-        ];
-        for (key, text) in optional {
-            texts.extend(text.iter().map(|text| (key.to_owned(), text.clone())));
-        }
-        texts
-    }
-
     fn tensor(&self, weight: WeightId) -> Result<(&Weight, &TensorInfo)> {
         let Some(weight) = self.graph.weights.get(weight) else {
             invalid!(
@@ -433,55 +407,6 @@ impl Weights for Model {
     }
 }
 
-/// Builds the graph of a family.
-type Build = fn(&Config, &Reader) -> Result<Graph>;
-
-/// What `architectures` of a config.json may name, the `model_type` that stands for it where it is missing, what the
-/// model is for, and what builds its graph.
-const FAMILIES: [(&str, Option<&str>, Task, Build); 10] = [
-    ("LlamaForCausalLM", Some("llama"), Task::Generation, llama::llama),
-    ("MistralForCausalLM", Some("mistral"), Task::Generation, llama::mistral),
-    ("Qwen2ForCausalLM", Some("qwen2"), Task::Generation, llama::qwen2),
-    ("Qwen3ForCausalLM", Some("qwen3"), Task::Generation, llama::qwen3),
-    ("SmolLM3ForCausalLM", Some("smollm3"), Task::Generation, llama::smollm3),
-    ("GPT2LMHeadModel", Some("gpt2"), Task::Generation, gpt2::graph),
-    ("BertForSequenceClassification", None, Task::Classification, |config, reader| {
-        bert::graph(config, reader, Task::Classification, None)
-    }),
-    ("BertForMaskedLM", None, Task::MaskedText, |config, reader| {
-        bert::graph(config, reader, Task::MaskedText, None)
-    }),
-    ("BertModel", Some("bert"), Task::Encoding, |config, reader| {
-        bert::graph(config, reader, Task::Encoding, None)
-    }),
-    ("BigNet", None, Task::Rows, bignet::graph),
-];
-
-/// The class that a config names, or else its kind of model.
-pub(crate) fn architecture_name(config: &Value) -> Option<String> {
-    let stated = config["architectures"].as_array().and_then(|list| list.first()?.as_str());
-    stated.or_else(|| config["model_type"].as_str()).map(str::to_owned)
-}
-
-fn family(config: &Config) -> Result<(Task, Build)> {
-    let first = |value: &Value| value.as_array().and_then(|list| list.first()?.as_str().map(str::to_owned));
-    let stated = config.get("architectures").and_then(first);
-    let model_type = config.get("model_type").and_then(Value::as_str);
-    let is_meant = |(architecture, of_type, ..): &&(&str, Option<&str>, Task, Build)| match &stated {
-        Some(stated) => stated == architecture,
-        None => model_type.is_some() && model_type == *of_type,
-    };
-    match FAMILIES.iter().find(is_meant) {
-        Some((_, _, task, build)) => Ok((*task, *build)),
-        None => invalid!(
-            "{}: architecture {} is not supported; supported are {}",
-            config.label(),
-            stated.as_deref().or(model_type).unwrap_or("missing"),
-            FAMILIES.map(|(architecture, ..)| architecture).join(", ")
-        ),
-    }
-}
-
 /// A packed entry must have the orientation and, as vectors stay f32, the kind its weight has.
 fn check_packed(reader: &Reader, weight: &Weight) -> Result<()> {
     let Some(entry) = reader.entry(&weight.tensor) else { return Ok(()) };
@@ -506,73 +431,6 @@ fn check_packed(reader: &Reader, weight: &Weight) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Names of the weights of a folder, in the order in which they are looked for.
-const WEIGHT_FILES: [&str; 4] = [
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-];
-/// Endings of files that may hold weights under another name.
-const WEIGHT_ENDINGS: [&str; 4] = ["safetensors", "bin", "pt", "pth"];
-
-/// The file with the weights of a model folder, see [`Model::load`].
-fn weights_of(folder: &Path) -> Result<PathBuf> {
-    if let Some(path) = WEIGHT_FILES.iter().map(|name| folder.join(name)).find(|path| path.exists()) {
-        return Ok(path);
-    }
-    let io = |source| Error::io("cannot read", folder, source);
-    let mut others = Vec::new();
-    for entry in folder.read_dir().map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        if path.file_name().is_some_and(|name| is_other_weights(&name.to_string_lossy())) {
-            others.push(path);
-        }
-    }
-    others.sort();
-    match &others[..] {
-        [only] => Ok(only.clone()),
-        [] => invalid!(
-            "{} has no weights; want one of {}, or one file that ends in .{}",
-            folder.display(),
-            WEIGHT_FILES.join(", "),
-            WEIGHT_ENDINGS.join(", .")
-        ),
-        several => {
-            let names = several.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy());
-            invalid!(
-                "{} has several files with weights ({}) and none is named {}; name the right one so",
-                folder.display(),
-                names.collect::<Vec<_>>().join(", "),
-                WEIGHT_FILES[0]
-            )
-        }
-    }
-}
-
-/// Whether a file name is one that weights may have beside [`WEIGHT_FILES`].
-fn is_other_weights(name: &str) -> bool {
-    // What training programs leave beside the weights.
-    let is_state = ["training_args", "optimizer", "scheduler", "rng_state", "tokenizer"]
-        .iter()
-        .any(|state| name.starts_with(state));
-    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    WEIGHT_ENDINGS.contains(&ending) && !is_state && !name.contains('/')
-}
-
-/// The text of a file, `None` where there is none.
-fn read_text(path: &Path) -> Result<Option<String>> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io("cannot read", path, error)),
-    };
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) => invalid!("{} is not UTF-8 text: {}", path.display(), error.utf8_error()),
-    }
 }
 
 /// The transpose of a row-major `[rows, cols]` matrix.

@@ -95,7 +95,7 @@ pub fn quantize_model(
             file.check_finite(tensor)?;
         }
     }
-    write(file, &jobs, &model.texts(), output, progress)
+    write(file, &jobs, &model.texts.entries(), output, progress)
 }
 
 /// Packs the matrices of the safetensors file `input`: float tensors (F32, F16, BF16) of at least two

@@ -1,7 +1,7 @@
 //! Which files of a repository make up a model.
 
 use crate::error::{Error, Result, invalid};
-use crate::model::{WEIGHT_FILES, is_other_weights};
+use crate::model::folder::{WEIGHT_FILES, is_other_weights};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
