@@ -196,6 +196,9 @@ fn row(kernel: Kernel) -> Row {
         Kernel::GemvI8 | Kernel::GemmI8 | Kernel::GemmI8Direct => {
             row("reference::linear_integer", linear::integer)
         }
+        Kernel::GemmPairedDirect | Kernel::GemmPlanesDirect => {
+            row("reference::linear_integer", linear::narrow_integer)
+        }
         Kernel::Absmax | Kernel::AbsmaxDirect => row("f32::abs, f32::max", quantize::absmax),
         Kernel::Quantize | Kernel::QuantizeDirect => row("format::quantize_activations", quantize::quantize),
         Kernel::RowRange => row("f32::min, f32::max", quantize::row_range),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::activation::{Quantized, runs_on_codes};
+use super::activation::{CodesKey, Quantized, field_bits, runs_on_codes};
 use super::fusion::Step;
 use super::plan::{Context, Lowering, input_value};
 use super::session::{input_rows, output_batch, token_rows};
@@ -41,12 +41,13 @@ pub(super) struct State {
     size: (usize, usize),
     keeps: bool,
     values: Vec<Option<Value>>,
-    quantized: HashMap<(NodeId, ActivationFormat), Quantized>,
+    quantized: HashMap<CodesKey, Quantized>,
     fake_quantized: HashMap<(NodeId, ActivationFormat), Value>,
     scratch: Option<Buffer>,
     scores: HashMap<usize, (Buffer, Buffer)>,
     recordings: HashMap<(usize, Option<Spec>), Arc<Recording>>,
-    rounded: HashMap<(NodeId, ActivationFormat, bool), Rounded>,
+    /// By node, format, and bits of the fields where codes were made.
+    rounded: HashMap<(NodeId, ActivationFormat, Option<u8>), Rounded>,
     /// Per step: the spec its value was computed with; `None` where it has none or a stale one.
     computed: Vec<Option<Option<Spec>>>,
     /// Per node: computed anew in this trial.
@@ -172,7 +173,9 @@ impl State {
             return Ok(None);
         };
         let Some(matrix) = &c.matrices[weight] else { invalid!("a matrix is not resident") };
-        let key = (input, format, runs_on_codes(c.fused, matrix, format));
+        let rows = self.values[input].as_ref().map_or(0, |value| value.rows);
+        let fields = || field_bits(c.gpu, matrix, format, rows);
+        let key = (input, format, runs_on_codes(c.fused, matrix, format).then(fields));
         let version = self.versions[input];
         if let Some(rounded) = self.rounded.get_mut(&key) {
             let current = std::mem::replace(&mut rounded.version, version) == version;
@@ -187,8 +190,8 @@ impl State {
         );
         let recording = recording?;
         match key.2 {
-            true => self.quantized.extend(made.0),
-            false => self.fake_quantized.extend(made.1),
+            Some(_) => self.quantized.extend(made.0),
+            None => self.fake_quantized.extend(made.1),
         }
         self.rounded.insert(key, Rounded { recording: recording.clone(), version });
         Ok(Some(recording))

@@ -67,6 +67,8 @@ pub enum Kernel {
     GemvI8,
     GemmI8,
     GemmI8Direct,
+    GemmPairedDirect,
+    GemmPlanesDirect,
     Absmax,
     AbsmaxDirect,
     Quantize,
@@ -168,7 +170,7 @@ const TABLE: Binding = read("table", "array<u32>");
 
 impl Kernel {
     /// All kernels, in the order of the table.
-    pub const ALL: [Kernel; 40] = [
+    pub const ALL: [Kernel; 42] = [
         Kernel::Dequantize,
         Kernel::Embed,
         Kernel::Gemv,
@@ -177,6 +179,8 @@ impl Kernel {
         Kernel::GemvI8,
         Kernel::GemmI8,
         Kernel::GemmI8Direct,
+        Kernel::GemmPairedDirect,
+        Kernel::GemmPlanesDirect,
         Kernel::Absmax,
         Kernel::AbsmaxDirect,
         Kernel::Quantize,
@@ -210,6 +214,15 @@ impl Kernel {
         Kernel::Argmax,
         Kernel::Tally,
     ];
+
+    /// Bits of the fields in which integer products read codes of x.
+    pub fn x_bits(self) -> u8 {
+        match self {
+            Kernel::GemmPairedDirect => 4,
+            Kernel::GemmPlanesDirect => 2,
+            _ => 8,
+        }
+    }
 
     /// The kernel's row in the table.
     pub fn row(self) -> &'static KernelRow {
@@ -253,6 +266,14 @@ impl Kernel {
             Kernel::GemmI8Direct => row!(
                 "gemm_i8_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], PRODUCT,
                 contract: I, epilogue: true, direct: true, libraries: &[lib!("x_scale"), lib!("direct")]
+            ),
+            Kernel::GemmPairedDirect => row!(
+                "gemm_paired_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], PRODUCT,
+                contract: I, epilogue: true, direct: true, libraries: &[lib!("x_scale"), lib!("direct")]
+            ),
+            Kernel::GemmPlanesDirect => row!(
+                "gemm_planes_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], PRODUCT,
+                contract: I, epilogue: true, direct: true
             ),
             Kernel::Absmax => {
                 row!("absmax", [X, write("maxima", "array<f32>")], &["m", "cols", "x_stride"], reduces: true)
