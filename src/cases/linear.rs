@@ -325,7 +325,8 @@ pub(super) fn narrow_integer(table: &mut Table) {
         let product = Product { kernel, format, m, rows, cols, epilogue: Epilogue::Accumulator };
         let variant = variant_name(format, rows, cols);
         table.add(variant, format!("{} largest codes", product.shape()), Tolerance::Exact, move |gpu| {
-            let signs: Vec<f32> = (0..rows * cols).map(|i| if i / cols == 1 { 100.0 } else { -100.0 }).collect();
+            let signs: Vec<f32> =
+                (0..rows * cols).map(|i| if i / cols == 1 { 100.0 } else { -100.0 }).collect();
             let codes = (0..m * cols).map(|i| if i / cols % 3 == 0 { -code } else { code }).collect();
             let q = QuantizedActivations { codes, scales: vec![1.0; m], group: cols };
             product.accumulators(gpu, &format.encode(&signs, rows, cols)?, &q)

@@ -38,9 +38,8 @@ pub(super) fn integer_capable(matrix: &DeviceMatrix) -> bool {
 /// Bits of the fields in which `matrix` wants codes of x of `bits` bits and one scale per row. Fields of less than 8 bits are
 /// for software drivers, where a product costs what its operands do; a GPU multiplies bytes as fast as it loads them.
 pub(super) fn field_bits(gpu: &Gpu, matrix: &DeviceMatrix, bits: u8, m: usize) -> u8 {
-    // The kernel of rows writes them, see row_variant.
-    let rows = row_variant(gpu, Kernel::Quantize, &[("cols", matrix.cols as u32)], m);
-    if rows.kernel != Kernel::QuantizeDirect {
+    // The kernel of rows writes them.
+    if !row_per_invocation(gpu, &[("cols", matrix.cols as u32)], m) {
         return 8;
     }
     let fits = |field: &u8| bits <= *field && matrix.variant.takes_codes_of(*field);
@@ -163,7 +162,15 @@ impl Method {
     }
 }
 
-/// How rows are reduced: a workgroup for each, or, where those are slow and rows are many, an invocation.
+/// Whether rows are reduced by an invocation each: where workgroups are slow, rows are many and consist of whole vec4.
+pub(super) fn row_per_invocation(gpu: &Gpu, params: &[(&str, u32)], rows: usize) -> bool {
+    let sizes = ["cols", "x_stride", "y_stride", "z_stride"];
+    rows >= 2 * Tile::rows().tile_m as usize
+        && params.iter().all(|(name, value)| !sizes.contains(name) || value.is_multiple_of(4))
+        && Method::choose(gpu, rows) == Method::Direct
+}
+
+/// How rows are reduced: a workgroup for each, or an invocation.
 pub(super) fn row_variant(gpu: &Gpu, kernel: Kernel, params: &[(&str, u32)], rows: usize) -> Variant {
     let direct = match kernel {
         Kernel::Absmax => Some(Kernel::AbsmaxDirect),
@@ -171,10 +178,7 @@ pub(super) fn row_variant(gpu: &Gpu, kernel: Kernel, params: &[(&str, u32)], row
         Kernel::RmsNorm => Some(Kernel::RmsNormDirect),
         _ => None,
     };
-    let quads = |name: &str| params.iter().all(|(of, value)| *of != name || value.is_multiple_of(4));
-    let fits =
-        rows >= 2 * Tile::rows().tile_m as usize && ["cols", "x_stride", "y_stride"].into_iter().all(quads);
-    match direct.filter(|_| fits && Method::choose(gpu, rows) == Method::Direct) {
+    match direct.filter(|_| row_per_invocation(gpu, params, rows)) {
         Some(direct) => Variant::plain(direct, Tile::rows()),
         None => Variant::plain(kernel, Tile::reduction(gpu.class())),
     }

@@ -8,7 +8,7 @@ use super::fusion::{self, Step};
 use super::matmul::{self, Operand, Target};
 use super::resident::DeviceMatrix;
 use super::rounding::Rounding;
-use super::values::{Pool, Value, stride};
+use super::values::{Pool, Value, stride, whole_quads};
 use crate::error::{Error, Result, invalid};
 use crate::format::ActivationFormat;
 use crate::gpu::{Binder, Buffer, Gpu, Recording};
@@ -276,8 +276,12 @@ impl Lowering<'_> {
                     ("x_offset", x.offset as u32),
                     ("y_stride", y.stride as u32),
                 ];
-                let variant = Variant::plain(Kernel::Rope, Tile::elementwise());
-                self.elementwise(variant, &buffers, &params, rows * heads * head_dim / 2)?;
+                let (kernel, pairs) = match whole_quads(&[head_dim / 2, x.offset]) {
+                    true => (Kernel::RopeQuads, 4),
+                    false => (Kernel::Rope, 1),
+                };
+                let variant = Variant::plain(kernel, Tile::elementwise());
+                self.elementwise(variant, &buffers, &params, rows * heads * (head_dim / 2) / pairs)?;
             }
             Op::Attention { .. } => self.attention(&node.op, &node.inputs, &y)?,
             Op::Activate(function) => {
@@ -289,12 +293,16 @@ impl Lowering<'_> {
                     invalid!("node {} needs two inputs", node.name);
                 };
                 let (x, z) = (self.whole(a)?, self.whole(b)?);
-                let kernel = if node.op == Op::Add { Kernel::Add } else { Kernel::Mul };
+                let (kernel, share) = match node.op {
+                    Op::Add => (Kernel::Add, 1),
+                    _ if whole_quads(&[y.width]) => (Kernel::MulQuads, 4),
+                    _ => (Kernel::Mul, 1),
+                };
                 let buffers = [("x", &x.buffer), ("z", &z.buffer), ("y", &y.buffer)];
                 let mut params = shape(&x, &y).to_vec();
                 params.push(("z_stride", z.stride as u32));
                 let variant = Variant::plain(kernel, Tile::elementwise());
-                self.elementwise(variant, &buffers, &params, rows * y.width)?;
+                self.elementwise(variant, &buffers, &params, rows * y.width / share)?;
             }
             Op::OutputRows => {
                 let x = self.whole(input()?)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::activation::{CodesKey, Quantized, field_bits, runs_on_codes};
 use super::fusion::Step;
+use super::loss::{Measures, measure};
 use super::plan::{Context, Lowering, input_value};
 use super::session::{input_rows, output_batch, token_rows};
 use super::trial::Prediction;
@@ -268,22 +269,14 @@ impl State {
             return Ok(recording.clone());
         }
         let logits = self.logits()?;
-        let (m, rows) = (logits.rows as u32, logits.rows as u64);
-        let params = [
-            ("m", m),
-            ("cols", logits.width as u32),
-            ("x_stride", logits.stride as u32),
-            ("z_stride", logits.stride as u32),
-            ("slot", slot as u32),
-        ];
-        let variant = |kernel| Variant::plain(kernel, Tile::reduction(gpu.class()));
         let mut binder = Binder::default();
-        let x = ("x", &logits.buffer);
-        let buffers = [x, ("targets", &self.targets), ("y", &self.cross_entropy)];
-        binder.dispatch(gpu.pipeline(&variant(Kernel::CrossEntropy))?, &buffers, &params, rows)?;
-        let buffers = [("x", &self.baseline), ("z", &logits.buffer), ("y", &self.kl)];
-        binder.dispatch(gpu.pipeline(&variant(Kernel::Kl))?, &buffers, &params, rows)?;
-        binder.dispatch(gpu.pipeline(&variant(Kernel::Argmax))?, &[x, ("y", &self.best)], &params, rows)?;
+        let to = Measures {
+            targets: &self.targets,
+            cross_entropy: &self.cross_entropy,
+            kl: &self.kl,
+            best: &self.best,
+        };
+        measure(gpu, &mut binder, logits, (&self.baseline, logits.stride), &to)?;
         let buffers = [
             ("cross_entropy", &self.cross_entropy),
             ("kl", &self.kl),
@@ -292,7 +285,9 @@ impl State {
             ("other_best", &self.baseline_best),
             ("y", results),
         ];
-        binder.dispatch(gpu.pipeline(&variant(Kernel::Tally))?, &buffers, &params, 1)?;
+        let variant = Variant::plain(Kernel::Tally, Tile::reduction(gpu.class()));
+        let params = [("m", logits.rows as u32), ("slot", slot as u32)];
+        binder.dispatch(gpu.pipeline(&variant)?, &buffers, &params, 1)?;
         let recording = Arc::new(binder.finish(gpu)?);
         self.reductions.insert(slot, recording.clone());
         Ok(recording)

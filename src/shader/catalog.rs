@@ -86,7 +86,9 @@ pub enum Kernel {
     RmsNormDirect,
     LayerNorm,
     Rope,
+    RopeQuads,
     KvWrite,
+    KvWriteQuads,
     AttentionScores,
     Softmax,
     AttentionValues,
@@ -95,11 +97,13 @@ pub enum Kernel {
     Activate,
     Add,
     Mul,
+    MulQuads,
     AddBias,
     GatherRows,
     CrossEntropy,
     Kl,
     Argmax,
+    CompareDirect,
     Tally,
 }
 
@@ -160,6 +164,10 @@ macro_rules! row {
 const STEPS: &[&str] = &[lib!("blocks"), lib!("steps")];
 const X: Binding = read("x", "array<f32>");
 const Y: Binding = write("y", "array<f32>");
+/// The same in quads.
+const X4: Binding = read("x", "array<vec4<f32>>");
+const Z4: Binding = read("z", "array<vec4<f32>>");
+const Y4: Binding = write("y", "array<vec4<f32>>");
 const TOKENS: Binding = read("tokens", "array<Token>");
 /// x, y and scales as bits, for kernels that must not flush them.
 const X_BITS: Binding = read("x", "array<u32>");
@@ -170,7 +178,7 @@ const TABLE: Binding = read("table", "array<u32>");
 
 impl Kernel {
     /// All kernels, in the order of the table.
-    pub const ALL: [Kernel; 42] = [
+    pub const ALL: [Kernel; 46] = [
         Kernel::Dequantize,
         Kernel::Embed,
         Kernel::Gemv,
@@ -198,7 +206,9 @@ impl Kernel {
         Kernel::RmsNormDirect,
         Kernel::LayerNorm,
         Kernel::Rope,
+        Kernel::RopeQuads,
         Kernel::KvWrite,
+        Kernel::KvWriteQuads,
         Kernel::AttentionScores,
         Kernel::Softmax,
         Kernel::AttentionValues,
@@ -207,11 +217,13 @@ impl Kernel {
         Kernel::Activate,
         Kernel::Add,
         Kernel::Mul,
+        Kernel::MulQuads,
         Kernel::AddBias,
         Kernel::GatherRows,
         Kernel::CrossEntropy,
         Kernel::Kl,
         Kernel::Argmax,
+        Kernel::CompareDirect,
         Kernel::Tally,
     ];
 
@@ -375,6 +387,16 @@ impl Kernel {
                 [X, TOKENS, read("rotation", "array<vec2<f32>>"), Y],
                 &["m", "heads", "half_dim", "x_stride", "x_offset", "y_stride"]
             ),
+            Kernel::RopeQuads => row!(
+                "rope_quads",
+                [X4, TOKENS, read("rotation", "array<vec4<f32>>"), Y4],
+                &["m", "heads", "half_dim", "x_stride", "x_offset", "y_stride"]
+            ),
+            Kernel::KvWriteQuads => row!(
+                "kv_write_quads",
+                [X4, TOKENS, write("cache", "array<vec4<f32>>")],
+                &["m", "width", "context", "x_stride", "x_offset"]
+            ),
             Kernel::KvWrite => row!(
                 "kv_write",
                 [X, TOKENS, write("cache", "array<f32>")],
@@ -414,6 +436,7 @@ impl Kernel {
             Kernel::Activate => row!("activate", [X, Y], ELEMENTWISE, function: true),
             Kernel::Add => row!("add", [X, read("z", "array<f32>"), Y], TWO),
             Kernel::Mul => row!("mul", [X, read("z", "array<f32>"), Y], TWO),
+            Kernel::MulQuads => row!("mul_quads", [X4, Z4, Y4], TWO),
             Kernel::AddBias => row!("add_bias", [X, read("bias", "array<f32>"), Y], ELEMENTWISE),
             Kernel::GatherRows => row!("gather_rows", [X, read("outputs", "array<u32>"), Y], ELEMENTWISE),
             Kernel::CrossEntropy => row!(
@@ -423,6 +446,15 @@ impl Kernel {
                 row!("kl", [X, read("z", "array<f32>"), Y], &["m", "cols", "x_stride", "z_stride"], reduces: true)
             }
             Kernel::Argmax => row!("argmax", [X, write("y", "array<u32>")], &["m", "cols", "x_stride"]),
+            Kernel::CompareDirect => row!(
+                "compare_direct",
+                [
+                    X4, Z4, read("targets", "array<u32>"), write("cross_entropy", "array<f32>"),
+                    write("kl", "array<f32>"), write("best", "array<u32>")
+                ],
+                &["m", "cols", "x_stride", "z_stride"],
+                direct: true
+            ),
             Kernel::Tally => row!(
                 "tally",
                 [
