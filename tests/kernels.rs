@@ -96,7 +96,10 @@ fn gemv_for_gpus_with_one_to_32_lanes() {
 fn matrices_larger_than_a_binding_are_split() {
     // 31 rows of 172 columns fit, in f32.
     let options = OpenOptions { max_binding: Some(25_000), ..OpenOptions::default() };
-    let tiled = || vec![Kernel::Gemm, Kernel::GemmDirect, Kernel::GemmI8, Kernel::GemmI8Direct];
+    let tiled = || {
+        let direct = [Kernel::GemmDirect, Kernel::GemmI8Direct, Kernel::GemmPairedDirect];
+        [&[Kernel::Gemm, Kernel::GemmI8], direct.as_slice()].concat()
+    };
     for (kernels, text) in [
         (vec![Kernel::Dequantize], "int4(group=32) [64, 192]"),
         (vec![Kernel::Dequantize], "mxint_cuda [64, 192]"),

@@ -170,7 +170,11 @@ fn flat(kernel: Kernel) -> Variant {
 }
 
 pub(super) fn rope(table: &mut Table) {
-    for (heads, head_dim) in [(3, 8), (1, 2), (5, 32), (2, 80)] {
+    let (kernel, share) = (table.kernel, if table.kernel == Kernel::RopeQuads { 4 } else { 1 });
+    for (heads, head_dim) in [(3, 8), (1, 2), (5, 32), (2, 80), (1, 24)] {
+        if head_dim / 2 % share != 0 {
+            continue;
+        }
         let shape = format!("{heads} heads of {head_dim}");
         table.add("", shape, Tolerance::Nmse(ONE_OP), move |gpu| {
             let tokens = sequences(&[(0, 3), (126, 4), (9, 1)]);
@@ -180,7 +184,10 @@ pub(super) fn rope(table: &mut Table) {
                 (0..130u32).flat_map(|p| frequency.iter().map(move |f| f64::from(p) * f64::from(*f)));
             let rotation: Vec<f32> = angles.flat_map(|a| [a.cos() as f32, a.sin() as f32]).collect();
             let x = data::values(tokens.len() * width, 41);
-            let (offset, x_stride, y_stride) = (4, width + 7, width + 5);
+            let (offset, x_stride, y_stride) = match share {
+                1 => (4, width + 7, width + 5),
+                _ => (4, width + 8, width + 12),
+            };
             let mut launch = Launch::new(gpu);
             launch
                 .input("x", &shifted(&x, width, offset, x_stride))?
@@ -195,7 +202,7 @@ pub(super) fn rope(table: &mut Table) {
                 ("x_offset", offset as u32),
                 ("y_stride", y_stride as u32),
             ];
-            let got = launch.elementwise(&flat(Kernel::Rope), &params, x.len() / 2)?.single()?;
+            let got = launch.elementwise(&flat(kernel), &params, x.len() / 2 / share)?.single()?;
             let positions: Vec<u32> = tokens.iter().map(|t| t.position).collect();
             let want = reference::rope(&x, &positions, heads, &frequency);
             Ok(Outcome::floats(got, strided(&want, width, y_stride, POISON), y_stride))
@@ -204,11 +211,16 @@ pub(super) fn rope(table: &mut Table) {
 }
 
 pub(super) fn kv_write(table: &mut Table) {
+    let (kernel, share) = (table.kernel, if table.kernel == Kernel::KvWriteQuads { 4 } else { 1 });
     for setting in SETTINGS {
+        if setting.head_dim % share != 0 {
+            continue;
+        }
         table.add("", setting.shape(), Tolerance::Exact, move |gpu| {
             let (tokens, width) = (setting.tokens(), setting.heads().kv_width());
             let x = data::values(tokens.len() * width, 51);
-            let (offset, x_stride, stride) = (3, width + 7, setting.head_dim.next_multiple_of(4));
+            let (offset, x_stride) = if share == 1 { (3, width + 7) } else { (8, width + 12) };
+            let stride = setting.head_dim.next_multiple_of(4);
             let mut launch = Launch::new(gpu);
             launch
                 .input("x", &shifted(&x, width, offset, x_stride))?
@@ -222,7 +234,7 @@ pub(super) fn kv_write(table: &mut Table) {
                 ("x_stride", x_stride as u32),
                 ("x_offset", offset as u32),
             ];
-            let got = launch.elementwise(&flat(Kernel::KvWrite), &params, x.len())?.single()?;
+            let got = launch.elementwise(&flat(kernel), &params, x.len() / share)?.single()?;
             let mut want = vec![POISON; got.len()];
             for (token, row) in tokens.iter().zip(x.chunks(width)) {
                 let slot = token.sequence as usize * setting.context + token.position as usize;

@@ -68,11 +68,38 @@ pub(super) fn add(table: &mut Table) {
 }
 
 pub(super) fn mul(table: &mut Table) {
+    if table.kernel == Kernel::MulQuads {
+        return mul_quads(table);
+    }
     for (rows, cols) in SHAPES {
         table.add("", label(rows, cols), Tolerance::Exact, move |gpu| {
             let (x, z) = (values(rows * cols, 1), values(rows * cols, 2));
             let want = reference::mul(&x, &z);
             run(gpu, &plain(Kernel::Mul), (rows, cols), &x, Some(&z), None, &want)
+        });
+    }
+}
+
+fn mul_quads(table: &mut Table) {
+    for (rows, cols) in [(3, 36), (1, 4), (5, 8), (13, 172), (65, 64), (130_000, 132)] {
+        let folded = if rows > 65_535 { " folded" } else { "" };
+        table.add("", format!("[{rows}, {cols}]{folded}"), Tolerance::Exact, move |gpu| {
+            let (x, z) = (values(rows * cols, 1), values(rows * cols, 2));
+            let (x_stride, z_stride, y_stride) = (cols + 4, cols + 12, cols + 8);
+            let mut launch = Launch::new(gpu);
+            launch
+                .input("x", &strided(&x, cols, x_stride, STRAY))?
+                .input("z", &strided(&z, cols, z_stride, STRAY))?
+                .output("y", rows * y_stride)?;
+            let params = [
+                ("m", rows as u32),
+                ("cols", cols as u32),
+                ("x_stride", x_stride as u32),
+                ("z_stride", z_stride as u32),
+                ("y_stride", y_stride as u32),
+            ];
+            let got = launch.elementwise(&plain(Kernel::MulQuads), &params, rows * cols / 4)?.single()?;
+            Ok(Outcome::floats(got, strided(&reference::mul(&x, &z), cols, y_stride, POISON), y_stride))
         });
     }
 }

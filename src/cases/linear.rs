@@ -68,7 +68,7 @@ fn products(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
                 continue;
             }
             let integer = kernel.row().contract == Contract::Integer;
-            if integer && !FormatVariant::of(format, rows, cols).is_ok_and(FormatVariant::has_chunk_codes) {
+            if integer && !takes(kernel, format, rows, cols) {
                 continue;
             }
             each(table, Product { kernel, format, m, rows, cols, epilogue: Epilogue::Store });
@@ -77,6 +77,11 @@ fn products(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
             }
         }
     }
+}
+
+/// Whether an integer kernel runs on matrices of `format`.
+fn takes(kernel: Kernel, format: Format, rows: usize, cols: usize) -> bool {
+    FormatVariant::of(format, rows, cols).is_ok_and(|variant| variant.takes_codes_of(kernel.x_bits()))
 }
 
 fn stands_for_others(format: Format) -> bool {
@@ -271,4 +276,60 @@ pub(super) fn integer(table: &mut Table) {
         let q = QuantizedActivations { codes: vec![127; m * 5000], scales: vec![1.0; m], group: 5000 };
         product.accumulators(gpu, &format.encode(&signs, 3, 5000)?, &q)
     });
+}
+
+/// Codes of x in fields of less than eight bits: tiles of rows that are not full, rows that end within a step.
+pub(super) fn narrow_integer(table: &mut Table) {
+    let kernel = table.kernel;
+    let widths: &[u8] = if kernel.x_bits() == 2 { &[2] } else { &[4, 3, 2] };
+    products(table, |table, product| {
+        let variant = variant_name(product.format, product.rows, product.cols);
+        let row_scale =
+            FormatVariant::of(product.format, product.rows, product.cols).is_ok_and(FormatVariant::row_scale);
+        for &bits in widths {
+            let shape = format!("{}, int{bits} x", product.shape());
+            if row_scale {
+                let product = Product { epilogue: Epilogue::Accumulator, ..product };
+                table.add(&variant, format!("{shape}, sums"), Tolerance::Exact, move |gpu| {
+                    product.accumulators(gpu, &product.weights()?, &product.quantized(int(bits))?)
+                });
+            } else {
+                let shape = format!("{shape}, unit scales");
+                table.add(&variant, shape, Tolerance::Exact, move |gpu| product.unit_scales(gpu, int(bits)));
+            }
+            if bits == widths[0] {
+                let run = move |gpu: &Device| product.integer(gpu, int(bits));
+                table.add(&variant, shape, Tolerance::Nmse(ONE_OP), run);
+            }
+        }
+    });
+    let row = |bits| Format::Int { bits, scope: Scope::Row };
+    for epilogue in epilogues() {
+        let format = row(if kernel.x_bits() == 2 { 2 } else { 4 });
+        let product = Product { kernel, format, m: 9, rows: 70, cols: 45, epilogue };
+        let variant = format!("{} epilogues", variant_name(format, 70, 45));
+        let run = move |gpu: &Device| product.integer(gpu, int(widths[0]));
+        table.add(variant, product.shape(), Tolerance::Nmse(ONE_OP), run);
+    }
+    // The largest sums: all products alike, and W at its lowest code, which fixed point has.
+    let fixed = Element::Integer { width: 4, frac_width: 1, signed: true, floor: false };
+    let most = match kernel.x_bits() {
+        2 => vec![(Format::Int { bits: 2, scope: Scope::Tensor }, 1)],
+        _ => vec![
+            (Format::Int { bits: 4, scope: Scope::Tensor }, 7),
+            (Format::Element { element: fixed, block: Block::None }, 7),
+        ],
+    };
+    for (format, code) in most {
+        let (m, rows, cols) = (19, 3, 5000);
+        let product = Product { kernel, format, m, rows, cols, epilogue: Epilogue::Accumulator };
+        let variant = variant_name(format, rows, cols);
+        table.add(variant, format!("{} largest codes", product.shape()), Tolerance::Exact, move |gpu| {
+            let signs: Vec<f32> =
+                (0..rows * cols).map(|i| if i / cols == 1 { 100.0 } else { -100.0 }).collect();
+            let codes = (0..m * cols).map(|i| if i / cols % 3 == 0 { -code } else { code }).collect();
+            let q = QuantizedActivations { codes, scales: vec![1.0; m], group: cols };
+            product.accumulators(gpu, &format.encode(&signs, rows, cols)?, &q)
+        });
+    }
 }

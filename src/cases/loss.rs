@@ -62,19 +62,20 @@ pub(super) fn cross_entropy(table: &mut Table) {
     }
 }
 
+/// (name, spread of the first logits, spread of the difference, absolute error): where the divergence may be large, sums
+/// hold numbers near 1, and near 100 where the logits are. WGSL's log is off by up to 2^-21 near 1.
+const KINDS: [(&str, f32, f32, f64); 6] = [
+    ("", 2.0, 0.3, 1e-6),
+    (", tiny", 2.0, 4e-4, 1e-12),
+    (", vanishing", 2.0, 1e-6, 1e-14),
+    (", none", 2.0, 0.0, 0.0),
+    (", large", 3.0, 4.0, 1e-6),
+    (", huge", 30.0, 30.0, 1e-5),
+];
+
 pub(super) fn kl(table: &mut Table) {
-    // (name, spread of the first logits, spread of the difference, absolute error): where the divergence may be
-    // large, sums hold numbers near 1, and near 100 where the logits are. WGSL's log is off by up to 2^-21 near 1.
-    let kinds = [
-        ("", 2.0, 0.3, 1e-6),
-        (", tiny", 2.0, 4e-4, 1e-12),
-        (", vanishing", 2.0, 1e-6, 1e-14),
-        (", none", 2.0, 0.0, 0.0),
-        (", large", 3.0, 4.0, 1e-6),
-        (", huge", 30.0, 30.0, 1e-5),
-    ];
     for (rows, cols) in SHAPES {
-        for (name, spread, difference, absolute) in kinds {
+        for (name, spread, difference, absolute) in KINDS {
             let close = Tolerance::Close { absolute, relative: 1e-5 };
             table.add("", format!("[{rows}, {cols}]{name}"), close, move |gpu| {
                 let x = logits(rows, cols, spread);
@@ -94,21 +95,27 @@ pub(super) fn kl(table: &mut Table) {
     });
 }
 
+/// Logits among which to choose.
+fn unusual(name: &str, rows: usize, cols: usize) -> Vec<f32> {
+    let mut x = logits(rows, cols, 1.0);
+    match name {
+        ", ties" => x.iter_mut().for_each(|v| *v = v.round().min(1.0)),
+        ", equal" => x.fill(-7.5),
+        ", minus infinity" => x.fill(f32::NEG_INFINITY),
+        ", lowest numbers" => {
+            x.fill(f32::MIN);
+            x[cols - 1] = -3.3e38;
+        }
+        _ => {}
+    }
+    x
+}
+
 pub(super) fn argmax(table: &mut Table) {
     for (rows, cols) in SHAPES {
         for name in ["", ", ties", ", equal", ", minus infinity", ", lowest numbers"] {
             table.add("", format!("[{rows}, {cols}]{name}"), Tolerance::Exact, move |gpu| {
-                let mut x = logits(rows, cols, 1.0);
-                match name {
-                    ", ties" => x.iter_mut().for_each(|v| *v = v.round().min(1.0)),
-                    ", equal" => x.fill(-7.5),
-                    ", minus infinity" => x.fill(f32::NEG_INFINITY),
-                    ", lowest numbers" => {
-                        x.fill(f32::MIN);
-                        x[cols - 1] = -3.3e38;
-                    }
-                    _ => {}
-                }
+                let x = unusual(name, rows, cols);
                 let got = run(gpu, Kernel::Argmax, cols, &x, None, None)?;
                 let want = x.chunks(cols).map(|row| reference::argmax(row) as u32).collect();
                 Ok(Outcome::integers(got, want, 0))
@@ -122,6 +129,62 @@ pub(super) fn argmax(table: &mut Table) {
         let want = x.chunks(5).map(|row| reference::argmax(row) as u32).collect();
         Ok(Outcome::integers(got, want, 0))
     });
+}
+
+/// Losses, divergences and choices, in this order, of rows of z against those of x.
+fn compare(gpu: &Device, cols: usize, x: &[f32], z: &[f32], targets: &[u32]) -> Result<Vec<Vec<u32>>> {
+    let (rows, x_stride, z_stride) = (x.len() / cols, cols + 4, cols + 8);
+    let mut launch = Launch::new(gpu);
+    launch
+        .input("x", &strided(x, cols, x_stride, STRAY))?
+        .input("z", &strided(z, cols, z_stride, STRAY))?
+        .input("targets", targets)?
+        .output("cross_entropy", rows)?
+        .output("kl", rows)?
+        .output("best", rows)?;
+    let params = [
+        ("m", rows as u32),
+        ("cols", cols as u32),
+        ("x_stride", x_stride as u32),
+        ("z_stride", z_stride as u32),
+    ];
+    launch.rowwise(Kernel::CompareDirect, &params, rows)?.finish()
+}
+
+pub(super) fn compared(table: &mut Table) {
+    for (rows, cols) in [(3, 172), (1, 4), (5, 8), (13, 128), (2, 1004), (65, 36)] {
+        for (name, spread, difference, absolute) in KINDS {
+            let operands = move || {
+                let x = logits(rows, cols, spread);
+                let d = values(x.len(), 77);
+                let z: Vec<f32> = x.iter().zip(d).map(|(x, d)| x + d * difference).collect();
+                let mut random = Random::new(rows as u64);
+                let targets: Vec<u32> = (0..rows).map(|_| random.word() % cols as u32).collect();
+                (x, z, targets)
+            };
+            let shape = format!("[{rows}, {cols}]{name}");
+            let close = Tolerance::Close { absolute: 2e-6, relative: 1e-6 };
+            table.add("loss", &shape, close, move |gpu| {
+                let (x, z, targets) = operands();
+                let got = compare(gpu, cols, &x, &z, &targets)?.swap_remove(0);
+                Ok(Outcome::floats(got, to_words(&reference::cross_entropy(&z, cols, &targets)), 0))
+            });
+            let close = Tolerance::Close { absolute, relative: 1e-5 };
+            table.add("divergence", &shape, close, move |gpu| {
+                let (x, z, targets) = operands();
+                let got = compare(gpu, cols, &x, &z, &targets)?.swap_remove(1);
+                Ok(Outcome::floats(got, to_words(&reference::kl_divergence(&x, &z, cols)), 0))
+            });
+        }
+        for name in ["", ", ties", ", equal", ", minus infinity", ", lowest numbers"] {
+            table.add("choice", format!("[{rows}, {cols}]{name}"), Tolerance::Exact, move |gpu| {
+                let z = unusual(name, rows, cols);
+                let got = compare(gpu, cols, &logits(rows, cols, 2.0), &z, &vec![0; rows])?.swap_remove(2);
+                let want = z.chunks(cols).map(|row| reference::argmax(row) as u32).collect();
+                Ok(Outcome::integers(got, want, 0))
+            });
+        }
+    }
 }
 
 pub(super) fn tally(table: &mut Table) {

@@ -196,6 +196,9 @@ fn row(kernel: Kernel) -> Row {
         Kernel::GemvI8 | Kernel::GemmI8 | Kernel::GemmI8Direct => {
             row("reference::linear_integer", linear::integer)
         }
+        Kernel::GemmPairedDirect | Kernel::GemmPlanesDirect => {
+            row("reference::linear_integer", linear::narrow_integer)
+        }
         Kernel::Absmax | Kernel::AbsmaxDirect => row("f32::abs, f32::max", quantize::absmax),
         Kernel::Quantize | Kernel::QuantizeDirect => row("format::quantize_activations", quantize::quantize),
         Kernel::RowRange => row("f32::min, f32::max", quantize::row_range),
@@ -209,19 +212,20 @@ fn row(kernel: Kernel) -> Row {
         Kernel::RmsNorm | Kernel::RmsNormDirect => row("reference::rms_norm", rows::rms_norm),
         Kernel::LayerNorm => row("reference::layer_norm", rows::layer_norm),
         Kernel::Softmax => row("reference::softmax", rows::softmax),
-        Kernel::Rope => row("reference::rope", attention::rope),
-        Kernel::KvWrite => row("copies", attention::kv_write),
+        Kernel::Rope | Kernel::RopeQuads => row("reference::rope", attention::rope),
+        Kernel::KvWrite | Kernel::KvWriteQuads => row("copies", attention::kv_write),
         Kernel::AttentionScores => row("reference::attention_scores", attention::scores),
         Kernel::AttentionValues => row("reference::attention_values", attention::values),
         Kernel::Attention | Kernel::AttentionDirect => row("reference::attention", attention::fused),
         Kernel::Activate => row("reference::activate", elementwise::activate),
         Kernel::Add => row("reference::add", elementwise::add),
-        Kernel::Mul => row("reference::mul", elementwise::mul),
+        Kernel::Mul | Kernel::MulQuads => row("reference::mul", elementwise::mul),
         Kernel::AddBias => row("reference::add", elementwise::add_bias),
         Kernel::GatherRows => row("reference::embed", elementwise::gather_rows),
         Kernel::CrossEntropy => row("reference::cross_entropy", loss::cross_entropy),
         Kernel::Kl => row("reference::kl_divergence", loss::kl),
         Kernel::Argmax => row("reference::argmax", loss::argmax),
+        Kernel::CompareDirect => row("reference::cross_entropy, kl_divergence, argmax", loss::compared),
         Kernel::Tally => row("sums in f64", loss::tally),
     }
 }

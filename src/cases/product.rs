@@ -17,7 +17,7 @@ use crate::shader::{Contract, Epilogue, Kernel, Tile, Variant};
 pub(super) fn serves(kernel: Kernel, m: usize) -> bool {
     match kernel {
         Kernel::Gemv | Kernel::GemvI8 => m <= 8,
-        Kernel::GemmDirect | Kernel::GemmI8Direct => m >= 2,
+        _ if kernel.row().direct => m >= 2,
         _ => m >= 9,
     }
 }
@@ -26,7 +26,8 @@ pub(super) fn serves(kernel: Kernel, m: usize) -> bool {
 fn tile(gpu: &Device, kernel: Kernel, m: usize, cols: usize) -> Tile {
     match kernel {
         Kernel::Gemv | Kernel::GemvI8 => Tile::gemv(gpu.class(), m, cols),
-        Kernel::GemmDirect | Kernel::GemmI8Direct => Tile::direct(m, kernel == Kernel::GemmI8Direct),
+        Kernel::GemmPairedDirect => Tile::paired(),
+        _ if kernel.row().direct => Tile::direct(m, kernel != Kernel::GemmDirect),
         _ => Tile::gemm(),
     }
 }
@@ -115,13 +116,15 @@ impl Product {
             }
             Operand::Codes(q) => {
                 per_chunk = q.group < self.cols;
-                let mut codes = vec![0x55i8; self.m * (chunked + 32)];
-                for (to, from) in codes.chunks_mut(chunked + 32).zip(q.codes.chunks(self.cols)) {
-                    to[..chunked].fill(0);
-                    to[..self.cols].copy_from_slice(from);
+                let bits = self.kernel.x_bits();
+                let (words, filled) = fields(&q.codes, self.cols, bits);
+                let stride = filled + 8;
+                let mut codes = vec![0x5555_5555u32; self.m * stride];
+                for (to, from) in codes.chunks_mut(stride).zip(words.chunks(filled)) {
+                    to[..filled].copy_from_slice(from);
                 }
                 launch.input("x", &codes)?.input("x_scale", &chunk_scales(q, self.cols))?;
-                chunked / 4 + 8
+                stride
             }
         };
         if let Some(bias) = self.bias() {
@@ -225,6 +228,17 @@ impl Product {
         let got = product.run(gpu, &x, None, None)?;
         Ok(Outcome::dense(&got, &reference::linear(&x, self.m, &w.decode(), self.cols, None), self.rows))
     }
+}
+
+/// Rows of codes as fields of `bits` bits, and the words of a row: whole chunks, narrow ones whole vec4.
+fn fields(codes: &[i8], cols: usize, bits: u8) -> (Vec<u32>, usize) {
+    let in_word = 32 / usize::from(bits);
+    let words = cols.next_multiple_of(if bits == 8 { 32 } else { 4 * in_word }) / in_word;
+    let word = |row: &[i8], word: usize| {
+        let of = |i: usize| row.get(word * in_word + i).map_or(0, |&code| code as u32 & ((1 << bits) - 1));
+        (0..in_word).fold(0, |all, i| all | of(i) << (i * usize::from(bits)))
+    };
+    (codes.chunks(cols).flat_map(|row| (0..words).map(move |i| word(row, i))).collect(), words)
 }
 
 /// Integers of `bits` with a scale per token.

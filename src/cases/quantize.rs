@@ -4,7 +4,7 @@ use super::compare::to_words;
 use super::data::{sequences, strided, token_rows, values};
 use super::launch::{Device, Launch, POISON, STRAY};
 use super::{Outcome, Table, Tolerance};
-use crate::error::Result;
+use crate::error::{Result, invalid};
 use crate::format::{ActivationFormat, ActivationScope, QuantizedActivations, quantize_activations};
 use crate::graph::{Batch, Token};
 use crate::shader::{Kernel, Tile, Variant};
@@ -90,9 +90,12 @@ fn on_device(
     cols: usize,
     tokens: &[Token],
     format: ActivationFormat,
+    fields: u8,
 ) -> Result<(Vec<u32>, Vec<f32>)> {
     let rows = tokens.len();
+    // Rows of x, in words of four codes, and of codes, narrow ones in whole vec4.
     let words = cols.next_multiple_of(32) / 4;
+    let of_codes = if fields == 8 { words } else { words.div_ceil(32 / usize::from(fields)) * 4 };
     let ranges = ranges(x, cols);
     let maxima: Vec<f32> = x.chunks(cols).map(|row| row.iter().fold(0.0f32, |m, v| m.max(v.abs()))).collect();
     let mut launch = Launch::new(gpu);
@@ -109,35 +112,62 @@ fn on_device(
         .input("maxima", &maxima)?
         .input("ranges", &ranges)?
         .input("tokens", &token_rows(tokens))?
-        .output("y", rows * words)?
+        .output("y", rows * of_codes)?
         .output("x_scale", rows)?;
     let mut params = vec![
         ("m", rows as u32),
         ("cols", cols as u32),
         ("x_stride", x_stride as u32),
-        ("y_stride", words as u32),
+        ("y_stride", of_codes as u32),
     ];
     let tile = if kernel.row().direct { Tile::rows() } else { Tile::reduction(gpu.class()) };
     let variant = match format {
         ActivationFormat::Int { bits, scope } => {
             params.push(("q_max", (1 << (bits - 1)) - 1));
             let per_tensor = u32::from(scope == ActivationScope::Tensor);
-            Variant::plain(kernel, tile).constant("PER_TENSOR", per_tensor)
+            let variant = Variant::plain(kernel, tile).constant("PER_TENSOR", per_tensor);
+            match kernel {
+                Kernel::QuantizeDirect => variant.constant("X_BITS", fields.into()),
+                _ => variant,
+            }
         }
         _ => Variant::plain(kernel, tile),
     };
     let groups = rows.div_ceil(tile.tile_m as usize) as u64;
     let mut out = launch.dispatch(&variant, &[], &params, groups)?.finish()?;
     let scales = out.remove(1).into_iter().map(f32::from_bits).collect();
-    Ok((out.remove(0), scales))
+    Ok((bytes(&out.remove(0), fields, of_codes, words)?, scales))
+}
+
+/// Fields of `bits` bits, `from` words per row, as words of four codes, `to` per row. What lies past those must be zero.
+fn bytes(words: &[u32], bits: u8, from: usize, to: usize) -> Result<Vec<u32>> {
+    if bits == 8 {
+        return Ok(words.to_vec());
+    }
+    let in_word = 32 / usize::from(bits);
+    let code = |row: &[u32], k: usize| {
+        let up = row[k / in_word] << (32 - usize::from(bits) - k % in_word * usize::from(bits));
+        (up as i32 >> (32 - bits)) as i8
+    };
+    let mut all: Vec<i8> = Vec::with_capacity(words.len() / from * to * 4);
+    for row in words.chunks(from) {
+        if let Some(k) = (4 * to..from * in_word).find(|&k| code(row, k) != 0) {
+            invalid!("a code at {k}, past the padding of the row");
+        }
+        all.extend((0..4 * to).map(|k| code(row, k)));
+    }
+    Ok(bytemuck::pod_collect_to_vec(&all))
 }
 
 pub(super) fn quantize(table: &mut Table) {
     for (scope, name) in [(ActivationScope::Tensor, "tensor "), (ActivationScope::Row, "row ")] {
         for (parts, cols) in SHAPES {
-            for bits in [8, 4, 2] {
+            for (bits, fields) in [(8, 8), (4, 8), (2, 8), (4, 4), (3, 4), (2, 2)] {
+                if fields < 8 && table.kernel != Kernel::QuantizeDirect {
+                    continue;
+                }
                 // Division is accurate to 2.5 units in the last place (WGSL 15.7.4), the scale is one of two.
-                add(table, name, ActivationFormat::Int { bits, scope }, parts, cols, 3.0);
+                add(table, name, ActivationFormat::Int { bits, scope }, (parts, cols), fields, 3.0);
             }
         }
     }
@@ -146,7 +176,7 @@ pub(super) fn quantize(table: &mut Table) {
 pub(super) fn quantize_affine(table: &mut Table) {
     for (parts, cols) in SHAPES {
         // The range is rounded before it is divided.
-        add(table, "", ActivationFormat::TorchDynamic, parts, cols, 4.0);
+        add(table, "", ActivationFormat::TorchDynamic, (parts, cols), 8, 4.0);
     }
 }
 
@@ -155,25 +185,28 @@ fn add(
     table: &mut Table,
     name: &str,
     format: ActivationFormat,
-    parts: &'static [(u32, u32)],
-    cols: usize,
+    (parts, cols): (&'static [(u32, u32)], usize),
+    fields: u8,
     ulps: f64,
 ) {
     let kernel = table.kernel;
     let tokens = sequences(parts);
-    let shape = format!("{format} [{}, {cols}], {} sequences", tokens.len(), parts.len());
+    let mut shape = format!("{format} [{}, {cols}], {} sequences", tokens.len(), parts.len());
+    if fields < 8 {
+        shape += &format!(", fields of {fields} bits");
+    }
     let close = Tolerance::Close { absolute: 0.0, relative: ulps / f64::from(1 << 23) };
     let scale_tokens = tokens.clone();
     table.add(format!("{name}scales"), &shape, close, move |gpu| {
         let x = activations(scale_tokens.len(), cols);
-        let (_, got) = on_device(gpu, kernel, &x, cols, &scale_tokens, format)?;
+        let (_, got) = on_device(gpu, kernel, &x, cols, &scale_tokens, format, fields)?;
         Ok(Outcome::dense(&got, &expected(&x, cols, &scale_tokens, format).scales, 0))
     });
     // 2.5 units in the last place of the largest quotient, 127.
     let close = Tolerance::Close { absolute: 2e-5, relative: 0.0 };
     table.add(format!("{name}codes"), &shape, close, move |gpu| {
         let x = activations(tokens.len(), cols);
-        let (words, scales) = on_device(gpu, kernel, &x, cols, &tokens, format)?;
+        let (words, scales) = on_device(gpu, kernel, &x, cols, &tokens, format, fields)?;
         Ok(excess(&words, &scales, &x, cols, &expected(&x, cols, &tokens, format)))
     });
 }

@@ -9,11 +9,14 @@ use super::rounding::Rounding;
 use super::values::Value;
 use crate::error::{Result, invalid};
 use crate::format::{ActivationFormat, ActivationScope, Block};
-use crate::gpu::Buffer;
+use crate::gpu::{Buffer, Gpu};
 use crate::graph::NodeId;
 use crate::shader::{Kernel, Tile, Variant};
 
-/// Integer codes of an activation: i8x4 words `[m, stride]` and scales, one per row or per row and chunk.
+/// What a linear layer's input is rounded to: a node, a format, and bits of the fields of codes.
+pub(super) type CodesKey = (NodeId, ActivationFormat, u8);
+
+/// Integer codes of an activation: words `[m, stride]` of fields and scales, one per row or per row and chunk.
 pub(super) struct Quantized {
     pub(super) words: Buffer,
     pub(super) scales: Buffer,
@@ -26,14 +29,26 @@ pub(super) fn runs_on_codes(fused: bool, matrix: &DeviceMatrix, format: Activati
     fused && matmul::integer_capable(matrix) && format.integer_group(matrix.cols).is_some()
 }
 
+/// Bits of the fields in which `matrix` reads `rows` rows of codes of `format`.
+pub(super) fn field_bits(gpu: &Gpu, matrix: &DeviceMatrix, format: ActivationFormat, rows: usize) -> u8 {
+    match format {
+        ActivationFormat::Int { bits, .. } => matmul::field_bits(gpu, matrix, bits, rows),
+        _ => 8,
+    }
+}
+
 impl Lowering<'_> {
-    /// The value of `node` in integer codes, once per format: q, k and v share it.
-    pub(super) fn quantize(&mut self, node: NodeId, format: ActivationFormat) -> Result<()> {
-        if self.quantized.contains_key(&(node, format)) {
+    /// The value of `node` in integer codes, once per format and width of fields: q, k and v share it.
+    pub(super) fn quantize(&mut self, node: NodeId, format: ActivationFormat, fields: u8) -> Result<()> {
+        if self.quantized.contains_key(&(node, format, fields)) {
             return Ok(());
         }
         let x = self.whole(node)?;
-        let stride = x.stride / 4;
+        // Narrow fields come in whole vec4.
+        let stride = match fields {
+            8 => x.stride / 4,
+            _ => x.stride.div_ceil(128 / usize::from(fields)) * 4,
+        };
         let per_chunk = format.integer_group(x.width).is_some_and(|group| group < x.width);
         let scales_per_row = if per_chunk { x.width.div_ceil(32) } else { 1 };
         let words = self.c.gpu.buffer("activation codes", (x.rows * stride * 4) as u64)?;
@@ -51,8 +66,11 @@ impl Lowering<'_> {
                 let maxima = self.c.gpu.buffer("row maxima", (x.rows * 4) as u64)?;
                 let buffers = [("x", &x.buffer), ("maxima", &maxima)];
                 self.rowwise(Kernel::Absmax, &buffers, &params, x.rows)?;
-                let variant = matmul::row_variant(self.c.gpu, Kernel::Quantize, &params, x.rows)
+                let mut variant = matmul::row_variant(self.c.gpu, Kernel::Quantize, &params, x.rows)
                     .constant("PER_TENSOR", u32::from(scope == ActivationScope::Tensor));
+                if variant.kernel == Kernel::QuantizeDirect {
+                    variant = variant.constant("X_BITS", fields.into());
+                }
                 let buffers = [
                     ("x", &x.buffer),
                     ("maxima", &maxima),
@@ -84,7 +102,7 @@ impl Lowering<'_> {
             }
             ActivationFormat::NvFp4 => invalid!("{format} has no integer codes"),
         }
-        self.quantized.insert((node, format), q);
+        self.quantized.insert((node, format, fields), q);
         Ok(())
     }
 
@@ -103,8 +121,8 @@ impl Lowering<'_> {
             }
             ActivationFormat::NvFp4 => self.nvfp4(node, &x, &y)?,
             ActivationFormat::Int { .. } | ActivationFormat::TorchDynamic => {
-                self.quantize(node, format)?;
-                let Some(q) = self.quantized.get(&(node, format)) else {
+                self.quantize(node, format, 8)?;
+                let Some(q) = self.quantized.get(&(node, format, 8)) else {
                     invalid!("activations were not quantized");
                 };
                 params.push(("x_stride", q.stride as u32));
@@ -120,7 +138,7 @@ impl Lowering<'_> {
 
     /// Gives back what was made of the value of `node` once nothing reads that any more.
     pub(super) fn release(&mut self, node: NodeId) {
-        self.quantized.retain(|(of, _), _| *of != node);
+        self.quantized.retain(|(of, ..), _| *of != node);
         let keys: Vec<_> = self.fake_quantized.keys().filter(|(of, _)| *of == node).copied().collect();
         for key in keys {
             if let Some(value) = self.fake_quantized.remove(&key) {

@@ -2,7 +2,7 @@
 
 use super::matmul::Method;
 use super::plan::Lowering;
-use super::values::Value;
+use super::values::{Value, whole_quads};
 use crate::error::{Result, invalid};
 use crate::graph::{Mask, NodeId, Op};
 use crate::shader::{DeviceClass, Kernel, Tile, Variant};
@@ -27,8 +27,12 @@ impl Lowering<'_> {
                 ("x_stride", x.stride as u32),
                 ("x_offset", x.offset as u32),
             ];
-            let variant = Variant::plain(Kernel::KvWrite, Tile::elementwise());
-            self.elementwise(variant, &buffers, &params, x.rows * x.width)?;
+            let (kernel, share) = match whole_quads(&[head_dim, x.offset]) {
+                true => (Kernel::KvWriteQuads, 4),
+                false => (Kernel::KvWrite, 1),
+            };
+            let variant = Variant::plain(kernel, Tile::elementwise());
+            self.elementwise(variant, &buffers, &params, x.rows * x.width / share)?;
         }
         let span = self.c.context;
         // As `lib/mask.wgsl` reads it.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::matmul;
 use super::session::Session;
 use super::values::Value;
 use crate::error::{Result, invalid};
@@ -101,34 +102,72 @@ fn argmax(gpu: &Gpu, binder: &mut Binder, logits: &Value, best: &Buffer) -> Resu
     )
 }
 
+fn entropy(gpu: &Gpu, binder: &mut Binder, logits: &Value, targets: &Buffer, y: &Buffer) -> Result<()> {
+    binder.dispatch(
+        gpu.pipeline(&Variant::plain(Kernel::CrossEntropy, Tile::reduction(gpu.class())))?,
+        &[("x", &logits.buffer), ("targets", targets), ("y", y)],
+        &[("m", logits.rows as u32), ("cols", logits.width as u32), ("x_stride", logits.stride as u32)],
+        logits.rows as u64,
+    )
+}
+
+/// What is measured on rows of logits: targets, and a number per row of everything else.
+pub(super) struct Measures<'a> {
+    pub(super) targets: &'a Buffer,
+    pub(super) cross_entropy: &'a Buffer,
+    pub(super) kl: &'a Buffer,
+    pub(super) best: &'a Buffer,
+}
+
+/// Appends loss, divergence from the baseline (its logits, and how far apart its rows are) and choice of every row.
+pub(super) fn measure(
+    gpu: &Gpu,
+    binder: &mut Binder,
+    logits: &Value,
+    (baseline, stride): (&Buffer, usize),
+    to: &Measures,
+) -> Result<()> {
+    let rows = logits.rows as u64;
+    let params = [
+        ("m", logits.rows as u32),
+        ("cols", logits.width as u32),
+        ("x_stride", stride as u32),
+        ("z_stride", logits.stride as u32),
+    ];
+    if matmul::row_per_invocation(gpu, &params, logits.rows) {
+        let variant = Variant::plain(Kernel::CompareDirect, Tile::rows());
+        let buffers = [
+            ("x", baseline),
+            ("z", &logits.buffer),
+            ("targets", to.targets),
+            ("cross_entropy", to.cross_entropy),
+            ("kl", to.kl),
+            ("best", to.best),
+        ];
+        return binder.dispatch(gpu.pipeline(&variant)?, &buffers, &params, rows.div_ceil(8));
+    }
+    entropy(gpu, binder, logits, to.targets, to.cross_entropy)?;
+    let variant = Variant::plain(Kernel::Kl, Tile::reduction(gpu.class()));
+    let buffers = [("x", baseline), ("z", &logits.buffer), ("y", to.kl)];
+    binder.dispatch(gpu.pipeline(&variant)?, &buffers, &params, rows)?;
+    argmax(gpu, binder, logits, to.best)
+}
+
 fn plan(gpu: &Gpu, logits: &Value, baseline: Option<&Value>) -> Result<Plan> {
     let rows = logits.rows;
     let words = |label: &str| gpu.buffer(label, (rows * 4) as u64);
     let (targets, cross_entropy, best) = (words("targets")?, words("cross-entropy")?, words("argmax")?);
-    let tile = Tile::reduction(gpu.class());
     let mut binder = Binder::default();
-    binder.dispatch(
-        gpu.pipeline(&Variant::plain(Kernel::CrossEntropy, tile))?,
-        &[("x", &logits.buffer), ("targets", &targets), ("y", &cross_entropy)],
-        &[("m", rows as u32), ("cols", logits.width as u32), ("x_stride", logits.stride as u32)],
-        rows as u64,
-    )?;
-    argmax(gpu, &mut binder, logits, &best)?;
     let baseline = match baseline {
-        None => None,
+        None => {
+            entropy(gpu, &mut binder, logits, &targets, &cross_entropy)?;
+            argmax(gpu, &mut binder, logits, &best)?;
+            None
+        }
         Some(other) => {
             let (kl, other_best) = (words("divergence")?, words("baseline argmax")?);
-            binder.dispatch(
-                gpu.pipeline(&Variant::plain(Kernel::Kl, tile))?,
-                &[("x", &other.buffer), ("z", &logits.buffer), ("y", &kl)],
-                &[
-                    ("m", rows as u32),
-                    ("cols", logits.width as u32),
-                    ("x_stride", other.stride as u32),
-                    ("z_stride", logits.stride as u32),
-                ],
-                rows as u64,
-            )?;
+            let to = Measures { targets: &targets, cross_entropy: &cross_entropy, kl: &kl, best: &best };
+            measure(gpu, &mut binder, logits, (&other.buffer, other.stride), &to)?;
             argmax(gpu, &mut binder, other, &other_best)?;
             Some((kl, other_best))
         }

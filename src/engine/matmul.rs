@@ -17,8 +17,8 @@ const MAX_INTEGER_K: usize = (i32::MAX / (128 * 128)) as usize;
 pub(super) enum Operand<'a> {
     /// f32 `[m, stride]`, padded with zeros to whole chunks.
     Float { x: &'a Buffer, stride: usize },
-    /// i8x4 words `[m, stride]` and one scale per row, or per row and chunk.
-    Codes { x: &'a Buffer, scales: &'a Buffer, stride: usize, per_chunk: bool },
+    /// Words `[m, stride]` of codes in fields of `bits` bits, and one scale per row, or per row and chunk.
+    Codes { x: &'a Buffer, scales: &'a Buffer, stride: usize, per_chunk: bool, bits: u8 },
 }
 
 /// Where the result goes and what is added to it.
@@ -33,6 +33,17 @@ pub(super) struct Target<'a> {
 /// Whether `matrix` can run on integer kernels.
 pub(super) fn integer_capable(matrix: &DeviceMatrix) -> bool {
     matrix.variant.has_chunk_codes() && matrix.cols <= MAX_INTEGER_K
+}
+
+/// Bits of the fields in which `matrix` wants codes of x of `bits` bits and one scale per row. Fields of less than 8 bits are
+/// for software drivers, where a product costs what its operands do; a GPU multiplies bytes as fast as it loads them.
+pub(super) fn field_bits(gpu: &Gpu, matrix: &DeviceMatrix, bits: u8, m: usize) -> u8 {
+    // The kernel of rows writes them.
+    if !row_per_invocation(gpu, &[("cols", matrix.cols as u32)], m) {
+        return 8;
+    }
+    let fits = |field: &u8| bits <= *field && matrix.variant.takes_codes_of(*field);
+    [2, 4].into_iter().find(fits).unwrap_or(8)
 }
 
 /// Appends the naive pass: `scratch[rows, cols rounded up to 32] = W` of one part.
@@ -151,7 +162,15 @@ impl Method {
     }
 }
 
-/// How rows are reduced: a workgroup for each, or, where those are slow and rows are many, an invocation.
+/// Whether rows are reduced by an invocation each: where workgroups are slow, rows are many and consist of whole vec4.
+pub(super) fn row_per_invocation(gpu: &Gpu, params: &[(&str, u32)], rows: usize) -> bool {
+    let sizes = ["cols", "x_stride", "y_stride", "z_stride"];
+    rows >= 2 * Tile::rows().tile_m as usize
+        && params.iter().all(|(name, value)| !sizes.contains(name) || value.is_multiple_of(4))
+        && Method::choose(gpu, rows) == Method::Direct
+}
+
+/// How rows are reduced: a workgroup for each, or an invocation.
 pub(super) fn row_variant(gpu: &Gpu, kernel: Kernel, params: &[(&str, u32)], rows: usize) -> Variant {
     let direct = match kernel {
         Kernel::Absmax => Some(Kernel::AbsmaxDirect),
@@ -159,10 +178,7 @@ pub(super) fn row_variant(gpu: &Gpu, kernel: Kernel, params: &[(&str, u32)], row
         Kernel::RmsNorm => Some(Kernel::RmsNormDirect),
         _ => None,
     };
-    let quads = |name: &str| params.iter().all(|(of, value)| *of != name || value.is_multiple_of(4));
-    let fits =
-        rows >= 2 * Tile::rows().tile_m as usize && ["cols", "x_stride", "y_stride"].into_iter().all(quads);
-    match direct.filter(|_| fits && Method::choose(gpu, rows) == Method::Direct) {
+    match direct.filter(|_| row_per_invocation(gpu, params, rows)) {
         Some(direct) => Variant::plain(direct, Tile::rows()),
         None => Variant::plain(kernel, Tile::reduction(gpu.class())),
     }
@@ -177,11 +193,16 @@ fn pipeline(
     operand: Operand,
     epilogue: Epilogue,
 ) -> Result<Arc<Pipeline>> {
-    let kernel = method.kernel(matches!(operand, Operand::Codes { .. }));
+    let kernel = match (method, operand) {
+        (Method::Direct, Operand::Codes { bits: 4, .. }) => Kernel::GemmPairedDirect,
+        (Method::Direct, Operand::Codes { bits: 2, .. }) => Kernel::GemmPlanesDirect,
+        _ => method.kernel(matches!(operand, Operand::Codes { .. })),
+    };
     let tile = match method {
         Method::Gemv => Tile::gemv(gpu.class(), m, cols),
         Method::Tiled => Tile::gemm(),
-        Method::Direct => Tile::direct(m, kernel == Kernel::GemmI8Direct),
+        Method::Direct if kernel == Kernel::GemmPairedDirect => Tile::paired(),
+        Method::Direct => Tile::direct(m, kernel != Kernel::GemmDirect),
     };
     let mut variant =
         Variant { format: Some(format), epilogue: Some(epilogue), ..Variant::plain(kernel, tile) };
@@ -256,7 +277,7 @@ impl MatMul<'_> {
         gpu.upload(&x, bytemuck::cast_slice(&padded))?;
         let scale_buffer = gpu.buffer("x scales", (scales.len() * 4) as u64)?;
         gpu.upload(&scale_buffer, bytemuck::cast_slice(scales))?;
-        let operand = Operand::Codes { x: &x, scales: &scale_buffer, stride: stride / 4, per_chunk };
+        let operand = Operand::Codes { x: &x, scales: &scale_buffer, stride: stride / 4, per_chunk, bits: 8 };
         self.finish(gpu, operand, bias, residual)
     }
 

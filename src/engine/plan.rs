@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::activation::{Quantized, runs_on_codes};
+use super::activation::{CodesKey, Quantized, field_bits, runs_on_codes};
 use super::fusion::{self, Step};
 use super::matmul::{self, Operand, Target};
 use super::resident::DeviceMatrix;
 use super::rounding::Rounding;
-use super::values::{Pool, Value, stride};
+use super::values::{Pool, Value, stride, whole_quads};
 use crate::error::{Error, Result, invalid};
 use crate::format::ActivationFormat;
 use crate::gpu::{Binder, Buffer, Gpu, Recording};
@@ -54,7 +54,7 @@ pub(super) struct Lowering<'a> {
     pub(super) pool: Pool,
     /// Values of nodes; one that exists before its step is lowered is written in place.
     pub(super) values: Vec<Option<Value>>,
-    pub(super) quantized: HashMap<(NodeId, ActivationFormat), Quantized>,
+    pub(super) quantized: HashMap<CodesKey, Quantized>,
     pub(super) fake_quantized: HashMap<(NodeId, ActivationFormat), Value>,
     pub(super) scratch: Option<Buffer>,
     /// Scores and weights of the naive attention, by size; layers run one after another and share them.
@@ -207,7 +207,10 @@ impl Lowering<'_> {
         let Some(format) = self.c.assignment.specs[weight].activation else { return Ok(()) };
         let matrix = self.matrix(weight)?;
         match runs_on_codes(self.c.fused, &matrix, format) {
-            true => self.quantize(input, format),
+            true => {
+                let fields = field_bits(self.c.gpu, &matrix, format, self.value(input)?.rows);
+                self.quantize(input, format, fields)
+            }
             false => self.fake_quantize(input, format).map(drop),
         }
     }
@@ -273,8 +276,12 @@ impl Lowering<'_> {
                     ("x_offset", x.offset as u32),
                     ("y_stride", y.stride as u32),
                 ];
-                let variant = Variant::plain(Kernel::Rope, Tile::elementwise());
-                self.elementwise(variant, &buffers, &params, rows * heads * head_dim / 2)?;
+                let (kernel, pairs) = match whole_quads(&[head_dim / 2, x.offset]) {
+                    true => (Kernel::RopeQuads, 4),
+                    false => (Kernel::Rope, 1),
+                };
+                let variant = Variant::plain(kernel, Tile::elementwise());
+                self.elementwise(variant, &buffers, &params, rows * heads * (head_dim / 2) / pairs)?;
             }
             Op::Attention { .. } => self.attention(&node.op, &node.inputs, &y)?,
             Op::Activate(function) => {
@@ -286,12 +293,16 @@ impl Lowering<'_> {
                     invalid!("node {} needs two inputs", node.name);
                 };
                 let (x, z) = (self.whole(a)?, self.whole(b)?);
-                let kernel = if node.op == Op::Add { Kernel::Add } else { Kernel::Mul };
+                let (kernel, share) = match node.op {
+                    Op::Add => (Kernel::Add, 1),
+                    _ if whole_quads(&[y.width]) => (Kernel::MulQuads, 4),
+                    _ => (Kernel::Mul, 1),
+                };
                 let buffers = [("x", &x.buffer), ("z", &z.buffer), ("y", &y.buffer)];
                 let mut params = shape(&x, &y).to_vec();
                 params.push(("z_stride", z.stride as u32));
                 let variant = Variant::plain(kernel, Tile::elementwise());
-                self.elementwise(variant, &buffers, &params, rows * y.width)?;
+                self.elementwise(variant, &buffers, &params, rows * y.width / share)?;
             }
             Op::OutputRows => {
                 let x = self.whole(input()?)?;
@@ -368,12 +379,13 @@ impl Lowering<'_> {
         debug_assert!(residual.as_ref().is_none_or(|r| r.stride == y.stride));
         let scratch = self.scratch.clone();
         if let Some(format) = integer {
-            self.quantize(input, format)?;
-            let Some(q) = self.quantized.get(&(input, format)) else {
+            let bits = field_bits(gpu, &matrix, format, y.rows);
+            self.quantize(input, format, bits)?;
+            let Some(q) = self.quantized.get(&(input, format, bits)) else {
                 invalid!("activations were not quantized");
             };
-            let operand =
-                Operand::Codes { x: &q.words, scales: &q.scales, stride: q.stride, per_chunk: q.per_chunk };
+            let (x, scales, stride, per_chunk) = (&q.words, &q.scales, q.stride, q.per_chunk);
+            let operand = Operand::Codes { x, scales, stride, per_chunk, bits };
             matmul::multiply(gpu, &mut self.binder, &matrix, y.rows, operand, &target, None)?;
         } else {
             let x = match activation {

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::activation::{Quantized, runs_on_codes};
+use super::activation::{CodesKey, Quantized, field_bits, runs_on_codes};
 use super::fusion::Step;
+use super::loss::{Measures, measure};
 use super::plan::{Context, Lowering, input_value};
 use super::session::{input_rows, output_batch, token_rows};
 use super::trial::Prediction;
@@ -41,12 +42,13 @@ pub(super) struct State {
     size: (usize, usize),
     keeps: bool,
     values: Vec<Option<Value>>,
-    quantized: HashMap<(NodeId, ActivationFormat), Quantized>,
+    quantized: HashMap<CodesKey, Quantized>,
     fake_quantized: HashMap<(NodeId, ActivationFormat), Value>,
     scratch: Option<Buffer>,
     scores: HashMap<usize, (Buffer, Buffer)>,
     recordings: HashMap<(usize, Option<Spec>), Arc<Recording>>,
-    rounded: HashMap<(NodeId, ActivationFormat, bool), Rounded>,
+    /// By node, format, and bits of the fields where codes were made.
+    rounded: HashMap<(NodeId, ActivationFormat, Option<u8>), Rounded>,
     /// Per step: the spec its value was computed with; `None` where it has none or a stale one.
     computed: Vec<Option<Option<Spec>>>,
     /// Per node: computed anew in this trial.
@@ -172,7 +174,9 @@ impl State {
             return Ok(None);
         };
         let Some(matrix) = &c.matrices[weight] else { invalid!("a matrix is not resident") };
-        let key = (input, format, runs_on_codes(c.fused, matrix, format));
+        let rows = self.values[input].as_ref().map_or(0, |value| value.rows);
+        let fields = || field_bits(c.gpu, matrix, format, rows);
+        let key = (input, format, runs_on_codes(c.fused, matrix, format).then(fields));
         let version = self.versions[input];
         if let Some(rounded) = self.rounded.get_mut(&key) {
             let current = std::mem::replace(&mut rounded.version, version) == version;
@@ -187,8 +191,8 @@ impl State {
         );
         let recording = recording?;
         match key.2 {
-            true => self.quantized.extend(made.0),
-            false => self.fake_quantized.extend(made.1),
+            Some(_) => self.quantized.extend(made.0),
+            None => self.fake_quantized.extend(made.1),
         }
         self.rounded.insert(key, Rounded { recording: recording.clone(), version });
         Ok(Some(recording))
@@ -265,22 +269,14 @@ impl State {
             return Ok(recording.clone());
         }
         let logits = self.logits()?;
-        let (m, rows) = (logits.rows as u32, logits.rows as u64);
-        let params = [
-            ("m", m),
-            ("cols", logits.width as u32),
-            ("x_stride", logits.stride as u32),
-            ("z_stride", logits.stride as u32),
-            ("slot", slot as u32),
-        ];
-        let variant = |kernel| Variant::plain(kernel, Tile::reduction(gpu.class()));
         let mut binder = Binder::default();
-        let x = ("x", &logits.buffer);
-        let buffers = [x, ("targets", &self.targets), ("y", &self.cross_entropy)];
-        binder.dispatch(gpu.pipeline(&variant(Kernel::CrossEntropy))?, &buffers, &params, rows)?;
-        let buffers = [("x", &self.baseline), ("z", &logits.buffer), ("y", &self.kl)];
-        binder.dispatch(gpu.pipeline(&variant(Kernel::Kl))?, &buffers, &params, rows)?;
-        binder.dispatch(gpu.pipeline(&variant(Kernel::Argmax))?, &[x, ("y", &self.best)], &params, rows)?;
+        let to = Measures {
+            targets: &self.targets,
+            cross_entropy: &self.cross_entropy,
+            kl: &self.kl,
+            best: &self.best,
+        };
+        measure(gpu, &mut binder, logits, (&self.baseline, logits.stride), &to)?;
         let buffers = [
             ("cross_entropy", &self.cross_entropy),
             ("kl", &self.kl),
@@ -289,7 +285,9 @@ impl State {
             ("other_best", &self.baseline_best),
             ("y", results),
         ];
-        binder.dispatch(gpu.pipeline(&variant(Kernel::Tally))?, &buffers, &params, 1)?;
+        let variant = Variant::plain(Kernel::Tally, Tile::reduction(gpu.class()));
+        let params = [("m", logits.rows as u32), ("slot", slot as u32)];
+        binder.dispatch(gpu.pipeline(&variant)?, &buffers, &params, 1)?;
         let recording = Arc::new(binder.finish(gpu)?);
         self.reductions.insert(slot, recording.clone());
         Ok(recording)

@@ -21,6 +21,11 @@ pub(super) fn stride(width: usize) -> usize {
     width.next_multiple_of(32)
 }
 
+/// Whether all sizes are whole vec4. Strides of values are.
+pub(super) fn whole_quads(sizes: &[usize]) -> bool {
+    sizes.iter().all(|size| size.is_multiple_of(4))
+}
+
 /// Hands out buffers; a freed one serves again for the same shape only, because its padding must stay zero.
 #[derive(Default)]
 pub(super) struct Pool {

@@ -67,6 +67,8 @@ pub enum Kernel {
     GemvI8,
     GemmI8,
     GemmI8Direct,
+    GemmPairedDirect,
+    GemmPlanesDirect,
     Absmax,
     AbsmaxDirect,
     Quantize,
@@ -84,7 +86,9 @@ pub enum Kernel {
     RmsNormDirect,
     LayerNorm,
     Rope,
+    RopeQuads,
     KvWrite,
+    KvWriteQuads,
     AttentionScores,
     Softmax,
     AttentionValues,
@@ -93,11 +97,13 @@ pub enum Kernel {
     Activate,
     Add,
     Mul,
+    MulQuads,
     AddBias,
     GatherRows,
     CrossEntropy,
     Kl,
     Argmax,
+    CompareDirect,
     Tally,
 }
 
@@ -158,6 +164,10 @@ macro_rules! row {
 const STEPS: &[&str] = &[lib!("blocks"), lib!("steps")];
 const X: Binding = read("x", "array<f32>");
 const Y: Binding = write("y", "array<f32>");
+/// The same in quads.
+const X4: Binding = read("x", "array<vec4<f32>>");
+const Z4: Binding = read("z", "array<vec4<f32>>");
+const Y4: Binding = write("y", "array<vec4<f32>>");
 const TOKENS: Binding = read("tokens", "array<Token>");
 /// x, y and scales as bits, for kernels that must not flush them.
 const X_BITS: Binding = read("x", "array<u32>");
@@ -168,7 +178,7 @@ const TABLE: Binding = read("table", "array<u32>");
 
 impl Kernel {
     /// All kernels, in the order of the table.
-    pub const ALL: [Kernel; 40] = [
+    pub const ALL: [Kernel; 46] = [
         Kernel::Dequantize,
         Kernel::Embed,
         Kernel::Gemv,
@@ -177,6 +187,8 @@ impl Kernel {
         Kernel::GemvI8,
         Kernel::GemmI8,
         Kernel::GemmI8Direct,
+        Kernel::GemmPairedDirect,
+        Kernel::GemmPlanesDirect,
         Kernel::Absmax,
         Kernel::AbsmaxDirect,
         Kernel::Quantize,
@@ -194,7 +206,9 @@ impl Kernel {
         Kernel::RmsNormDirect,
         Kernel::LayerNorm,
         Kernel::Rope,
+        Kernel::RopeQuads,
         Kernel::KvWrite,
+        Kernel::KvWriteQuads,
         Kernel::AttentionScores,
         Kernel::Softmax,
         Kernel::AttentionValues,
@@ -203,13 +217,24 @@ impl Kernel {
         Kernel::Activate,
         Kernel::Add,
         Kernel::Mul,
+        Kernel::MulQuads,
         Kernel::AddBias,
         Kernel::GatherRows,
         Kernel::CrossEntropy,
         Kernel::Kl,
         Kernel::Argmax,
+        Kernel::CompareDirect,
         Kernel::Tally,
     ];
+
+    /// Bits of the fields in which integer products read codes of x.
+    pub fn x_bits(self) -> u8 {
+        match self {
+            Kernel::GemmPairedDirect => 4,
+            Kernel::GemmPlanesDirect => 2,
+            _ => 8,
+        }
+    }
 
     /// The kernel's row in the table.
     pub fn row(self) -> &'static KernelRow {
@@ -253,6 +278,14 @@ impl Kernel {
             Kernel::GemmI8Direct => row!(
                 "gemm_i8_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], PRODUCT,
                 contract: I, epilogue: true, direct: true, libraries: &[lib!("x_scale"), lib!("direct")]
+            ),
+            Kernel::GemmPairedDirect => row!(
+                "gemm_paired_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], PRODUCT,
+                contract: I, epilogue: true, direct: true, libraries: &[lib!("x_scale"), lib!("direct")]
+            ),
+            Kernel::GemmPlanesDirect => row!(
+                "gemm_planes_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], PRODUCT,
+                contract: I, epilogue: true, direct: true
             ),
             Kernel::Absmax => {
                 row!("absmax", [X, write("maxima", "array<f32>")], &["m", "cols", "x_stride"], reduces: true)
@@ -354,6 +387,16 @@ impl Kernel {
                 [X, TOKENS, read("rotation", "array<vec2<f32>>"), Y],
                 &["m", "heads", "half_dim", "x_stride", "x_offset", "y_stride"]
             ),
+            Kernel::RopeQuads => row!(
+                "rope_quads",
+                [X4, TOKENS, read("rotation", "array<vec4<f32>>"), Y4],
+                &["m", "heads", "half_dim", "x_stride", "x_offset", "y_stride"]
+            ),
+            Kernel::KvWriteQuads => row!(
+                "kv_write_quads",
+                [X4, TOKENS, write("cache", "array<vec4<f32>>")],
+                &["m", "width", "context", "x_stride", "x_offset"]
+            ),
             Kernel::KvWrite => row!(
                 "kv_write",
                 [X, TOKENS, write("cache", "array<f32>")],
@@ -393,6 +436,7 @@ impl Kernel {
             Kernel::Activate => row!("activate", [X, Y], ELEMENTWISE, function: true),
             Kernel::Add => row!("add", [X, read("z", "array<f32>"), Y], TWO),
             Kernel::Mul => row!("mul", [X, read("z", "array<f32>"), Y], TWO),
+            Kernel::MulQuads => row!("mul_quads", [X4, Z4, Y4], TWO),
             Kernel::AddBias => row!("add_bias", [X, read("bias", "array<f32>"), Y], ELEMENTWISE),
             Kernel::GatherRows => row!("gather_rows", [X, read("outputs", "array<u32>"), Y], ELEMENTWISE),
             Kernel::CrossEntropy => row!(
@@ -402,6 +446,15 @@ impl Kernel {
                 row!("kl", [X, read("z", "array<f32>"), Y], &["m", "cols", "x_stride", "z_stride"], reduces: true)
             }
             Kernel::Argmax => row!("argmax", [X, write("y", "array<u32>")], &["m", "cols", "x_stride"]),
+            Kernel::CompareDirect => row!(
+                "compare_direct",
+                [
+                    X4, Z4, read("targets", "array<u32>"), write("cross_entropy", "array<f32>"),
+                    write("kl", "array<f32>"), write("best", "array<u32>")
+                ],
+                &["m", "cols", "x_stride", "z_stride"],
+                direct: true
+            ),
             Kernel::Tally => row!(
                 "tally",
                 [

@@ -176,6 +176,30 @@ impl FormatVariant {
         integers && !self.scale_per_element() && !self.patched
     }
 
+    /// Largest magnitude of an integer code.
+    fn largest_code(self) -> u32 {
+        match self.codes {
+            CodeKind::Signed(bits) => 1 << (bits - 1),
+            CodeKind::Sign => 1,
+            CodeKind::Unsigned(bits) => (1 << bits) - 1,
+            CodeKind::Radix2In7 | CodeKind::Radix9In32 { .. } => 5,
+            CodeKind::Radix { base, .. } => u32::from(base) / 2,
+            CodeKind::Float(_) | CodeKind::Table(_) | CodeKind::Stream8 | CodeKind::KQuant { .. } => u32::MAX,
+        }
+    }
+
+    /// Whether integer kernels that write codes of x in fields of so many bits (8, 4 or 2) can run on it: 4 bits take
+    /// codes of W up to 9, so that two rows of x fit a float, 2 bits take -1, 0 and +1 with one scale per row.
+    pub fn takes_codes_of(self, bits: u8) -> bool {
+        self.has_chunk_codes()
+            && match bits {
+                // A real scale tells symmetric integers, whose lowest code no encoder writes, from fixed point.
+                2 => self.row_scale && self.codes == CodeKind::Signed(2) && self.scale == ScaleKind::F32,
+                4 => self.largest_code() <= 9,
+                _ => true,
+            }
+    }
+
     /// Whether groups are shorter than chunks or straddle them.
     pub fn scale_per_element(self) -> bool {
         self.scale_quads < 8 || self.codes == (CodeKind::Radix9In32 { aligned: false })

@@ -211,7 +211,10 @@ pub fn all_variants() -> Vec<Variant> {
                 let variant = Variant { subgroup: true, ..Variant::plain(kernel, Tile::rows()) };
                 match kernel {
                     Kernel::QuantizeDirect => {
-                        all.extend([0, 1].map(|s| variant.clone().constant("PER_TENSOR", s)));
+                        for bits in [8, 4, 2] {
+                            let variant = variant.clone().constant("X_BITS", bits);
+                            all.extend([0, 1].map(|s| variant.clone().constant("PER_TENSOR", s)));
+                        }
                     }
                     _ => all.push(variant),
                 }
@@ -219,7 +222,7 @@ pub fn all_variants() -> Vec<Variant> {
             Contract::None => all.push(base),
             Contract::Float | Contract::Integer => {
                 for format in FormatVariant::all() {
-                    if row.contract == Contract::Integer && !format.has_chunk_codes() {
+                    if row.contract == Contract::Integer && !format.takes_codes_of(kernel.x_bits()) {
                         continue;
                     }
                     let variant = Variant { format: Some(format), ..base.clone() };
@@ -247,6 +250,8 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
     for class in [DeviceClass::Gpu, DeviceClass::Cpu] {
         let tiles: Vec<Tile> = if gemv {
             [(1, 64), (2, 4096), (4, 4096), (8, 4096)].map(|(m, cols)| Tile::gemv(class, m, cols)).to_vec()
+        } else if kernel == Kernel::GemmPairedDirect {
+            vec![Tile::paired()]
         } else if direct {
             [8, 16].map(|m| Tile::direct(m, integer)).to_vec()
         } else {
@@ -254,7 +259,7 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
         };
         for (i, tile) in tiles.into_iter().enumerate() {
             let variant = Variant { tile, epilogue: Some(Epilogue::Store), subgroup: direct, ..base.clone() };
-            if integer {
+            if integer && kernel.x_bits() == 8 {
                 let mut per_chunk = variant.clone();
                 per_chunk.constants = vec![("X_PER_CHUNK", 1)];
                 all.push(per_chunk);

@@ -90,6 +90,11 @@ impl Tile {
         Self { workgroup: 8, tile_m, tile_n: 32, thread_m: tile_m, thread_n: 4, lanes: 1 }
     }
 
+    /// For GEMM in registers of two rows of codes to a float.
+    pub const fn paired() -> Self {
+        Self { tile_m: 16, thread_m: 16, ..Self::direct(8, true) }
+    }
+
     /// Constants of the generated header.
     pub(super) fn constants(&self) -> [(&'static str, u32); 6] {
         [

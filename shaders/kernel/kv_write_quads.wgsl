@@ -1,0 +1,11 @@
+// kv_write_quads: kv_write, four elements at a time. Partition: one invocation per quad of x.
+// Preconditions: heads, strides and offset are multiples of 4, so that heads of the cache have no padding.
+fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
+    let at = folded(group, groups) * WORKGROUP + lane;
+    let quads = params.width / 4u;
+    let t = at / quads;
+    if t >= params.m { return; }
+    let quad = at - t * quads;
+    let slot = tokens[t].sequence * params.context + tokens[t].position;
+    cache[slot * quads + quad] = x[(t * params.x_stride + params.x_offset) / 4u + quad];
+}
