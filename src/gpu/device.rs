@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::adapter::{self, AdapterSummary};
 use super::pipeline::Pipeline;
+use super::timing::Timer;
 use crate::error::{Error, Result};
 use crate::shader::DeviceClass;
 
@@ -37,7 +38,9 @@ pub struct Gpu {
     pub(super) queue: wgpu::Queue,
     pub(super) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     pub(super) staging: Mutex<Option<wgpu::Buffer>>,
+    pub(super) timer: Mutex<Option<Timer>>,
     pub(super) allocated: Arc<AtomicU64>,
+    pub(super) peak: AtomicU64,
     pub(super) options: OpenOptions,
     adapter: AdapterSummary,
     class: DeviceClass,
@@ -80,6 +83,7 @@ impl Gpu {
         if subgroups {
             required_features |= wgpu::Features::SUBGROUP;
         }
+        required_features |= adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("anybit"),
             required_features,
@@ -112,7 +116,9 @@ impl Gpu {
             queue,
             pipelines: Mutex::default(),
             staging: Mutex::default(),
+            timer: Mutex::default(),
             allocated: Arc::default(),
+            peak: AtomicU64::new(0),
             options,
             adapter: summary,
             class,
@@ -145,6 +151,16 @@ impl Gpu {
     /// Bytes of device buffers alive.
     pub fn allocated_bytes(&self) -> u64 {
         self.allocated.load(Ordering::Relaxed)
+    }
+
+    /// Most bytes of device buffers alive at one time since the device was opened or [`Gpu::reset_peak`].
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// Counts the peak anew, from what is alive now.
+    pub fn reset_peak(&self) {
+        self.peak.store(self.allocated_bytes(), Ordering::Relaxed);
     }
 
     /// Ends the device as a driver reset would, for tests of the error path.

@@ -5,9 +5,11 @@ mod buffer;
 mod device;
 mod pipeline;
 mod recording;
+mod timing;
 
 pub use adapter::{AdapterSummary, adapters};
 pub use buffer::Buffer;
 pub use device::{Gpu, OpenOptions};
 pub use pipeline::Pipeline;
 pub use recording::{Binder, Recording};
+pub use timing::Clock;

@@ -1,0 +1,6 @@
+//! `anybit bench model`
+use anyhow::Result;
+/// model
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+pub(crate) fn run(_args: &Args) -> Result<bool> { anyhow::bail!("not yet") }
