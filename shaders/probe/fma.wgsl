@@ -6,8 +6,8 @@ struct Params { count: u32, turns: u32, one: u32, stride: u32 }
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let at = id.y * params.stride + id.x;
+fn main(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let at = (group.y * params.stride + group.x) * 64u + lane;
     if at >= params.count { return; }
     let f = vec4<f32>(0.5 * f32(params.one));
     let c = x[at];

@@ -1,5 +1,7 @@
 //! What a device reaches at most, measured: bytes of a copy, f32 multiply-adds, 8-bit products.
 
+use std::time::Instant;
+
 use serde::Serialize;
 
 use super::{Sampling, data};
@@ -15,13 +17,15 @@ const MAX_TURNS: u32 = 1 << 16;
 const INVOCATIONS: u32 = 1 << 16;
 /// Bytes of the largest copy.
 const MAX_COPY: u64 = 512 << 20;
+/// Bytes that a workgroup copies.
+const COPIED: u64 = 64 * 16;
 /// Workgroups in one dimension, as recordings fold them.
 const MAX_GROUPS: u64 = 65535;
 
 /// Rates of microkernels that do nothing else, the best of several samples each.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Ceilings {
-    /// Bytes read and written per second by a copy.
+    /// Bytes read and written per second by a copy, that of a shader or that of the driver, whichever is faster.
     pub copy: f64,
     /// f32 operations per second, two of each multiply-add.
     pub f32: f64,
@@ -35,8 +39,8 @@ impl Ceilings {
     /// # Errors
     /// When the device fails or a probe computes something wrong.
     pub fn measure(gpu: &Gpu, clock: Clock, sampling: Sampling, cache: u64) -> Result<Self> {
-        let bytes = (2 * cache).min(gpu.max_binding()).min(MAX_COPY) / 4096 * 4096;
-        let copy = Bench::new(gpu, Probe::Copy, (bytes / 16).max(256) as u32)?;
+        let bytes = (2 * cache).min(gpu.max_binding()).min(MAX_COPY) / COPIED * COPIED;
+        let copy = Bench::new(gpu, Probe::Copy, (bytes.max(COPIED) / 16) as u32)?;
         let best = |bench: &Bench<'_>, turns: u32| -> Result<f64> {
             let recording = vec![bench.recording(turns)?];
             let seconds = sampling.time(gpu, &[recording], clock)?.concat();
@@ -44,7 +48,16 @@ impl Ceilings {
             Ok(seconds.into_iter().fold(f64::INFINITY, f64::min).max(1e-9))
         };
         let copied = 2.0 * copy.count as f64 * 16.0;
-        let mut rates = [copied / best(&copy, 1)?, 0.0, 0.0];
+        // A software driver copies buffers faster than its shaders do.
+        let by_driver = sampling.take(1, |_| {
+            gpu.wait()?;
+            let start = Instant::now();
+            gpu.copy(&copy.x, &copy.y)?;
+            gpu.wait()?;
+            Ok(start.elapsed().as_secs_f64())
+        })?;
+        let by_driver = by_driver.concat().into_iter().fold(f64::INFINITY, f64::min);
+        let mut rates = [copied / best(&copy, 1)?.min(by_driver), 0.0, 0.0];
         drop(copy);
         for (rate, probe) in rates[1..].iter_mut().zip([Probe::Fma, Probe::Dot4]) {
             let bench = Bench::new(gpu, probe, INVOCATIONS)?;
@@ -89,7 +102,7 @@ impl<'a> Bench<'a> {
     fn recording(&self, turns: u32) -> Result<Recording> {
         let groups = u64::from(self.count).div_ceil(u64::from(Probe::WORKGROUP));
         let line = groups.div_ceil(groups.div_ceil(MAX_GROUPS).max(1));
-        let stride = line as u32 * Probe::WORKGROUP;
+        let stride = line as u32;
         let params = [("count", self.count), ("turns", turns), ("one", 1), ("stride", stride)];
         let mut binder = Binder::default();
         binder.dispatch(
@@ -119,8 +132,8 @@ impl<'a> Bench<'a> {
             if !right {
                 let name = self.probe.name();
                 return Err(Error::unavailable(format!(
-                    "the probe `{name}` computes something wrong at {at} ({y:?}): this driver miscompiles it; \
-                     without --ceilings there are no percentages"
+                    "the probe `{name}` computes something wrong at {at} ({y:?}): this driver miscompiles it: update \
+                     it or choose another adapter"
                 )));
             }
         }

@@ -106,6 +106,7 @@ impl Case {
         let rounds = matches!(op, Op::GemmInt | Op::Quantize);
         let spec = spec.filter(|_| op.has_format()).map(|spec| match spec.activation {
             None if rounds => Spec { activation: Some(int8), ..spec },
+            Some(_) if op == Op::Dequant => Spec { activation: None, ..spec },
             _ => spec,
         });
         Self { op, spec, shape }

@@ -19,7 +19,7 @@ impl Probe {
     pub const ALL: [Probe; 3] = [Probe::Copy, Probe::Fma, Probe::Dot4];
     /// Invocations per workgroup.
     pub const WORKGROUP: u32 = 64;
-    /// Fields of the uniform block.
+    /// Fields of the uniform block: vectors, turns of the loop, the number 1, workgroups side by side.
     pub const PARAMS: &'static [&'static str] = &["count", "turns", "one", "stride"];
 
     /// Name in reports.
@@ -51,7 +51,7 @@ impl Probe {
         }
     }
 
-    /// An input and an output of 16 bytes per invocation.
+    /// An input and an output of one vector of 16 bytes per invocation.
     pub fn bindings() -> Vec<Binding> {
         let ty = "array<vec4<u32>>";
         vec![read("x", ty), Binding { name: "y", ty, access: Access::Write }]

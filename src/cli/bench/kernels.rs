@@ -151,7 +151,7 @@ fn table(rows: &[Row]) -> String {
         let marked = |name: &str| {
             let cached = side(name).is_some_and(|side| !side.exceeds_cache);
             let wall = row.clock == anybit::gpu::Clock::Wall;
-            let marks = format!("{}{}", if cached { "c" } else { "" }, if wall { "w" } else { "" });
+            let marks = format!("{}{}", if cached { " c" } else { "" }, if wall { " w" } else { "" });
             timing(row.measurements.get(name).map(|m| &m.summary), &marks)
         };
         let or_dash = |value: Option<f64>, show: &dyn Fn(f64) -> String| {
