@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::kernels::Options;
-use super::rotation::{Rotation, Side};
+use super::rotation::{self, Measured, Plan, Side};
 use super::subject::Subject;
 use super::{Measurement, Sampling, Unit, data};
 use crate::error::{Error, Result, invalid};
@@ -114,7 +114,6 @@ impl Case {
 /// As there.
 pub fn run(gpu: &Arc<Gpu>, case: Case, options: Options) -> Result<Row> {
     case.check(gpu)?;
-    let Options { sampling, clock, cache } = options;
     let subject = Subject::attention(case.length, case.length, case.shape())?;
     let mut row = Row {
         name: case.name(),
@@ -125,41 +124,19 @@ pub fn run(gpu: &Arc<Gpu>, case: Case, options: Options) -> Result<Row> {
         measurements: BTreeMap::new(),
         failure: None,
     };
-    let mut sides = Vec::new();
-    for (name, fused) in [("fused gpu", true), ("naive gpu", false)] {
-        let before = gpu.allocated_bytes();
-        let mut rotation = Rotation::new(gpu, &subject, fused, cache, &|_| true)?;
-        let each = (gpu.allocated_bytes() - before) / rotation.recordings.len() as u64;
-        let verdict = rotation.verify(gpu, &subject)?;
-        if verdict.pass {
-            rotation.poison(gpu, &subject)?;
-        }
-        let copies = std::mem::take(&mut rotation.recordings);
-        sides.push((name, rotation, each, verdict, copies));
-    }
-    let right: Vec<usize> = (0..sides.len()).filter(|&i| sides[i].3.pass).collect();
-    let recordings: Vec<_> = right.iter().map(|&i| std::mem::take(&mut sides[i].4)).collect();
-    let samples = sampling.time(gpu, &recordings, clock)?;
-    for ((&i, samples), recordings) in right.iter().zip(samples).zip(recordings) {
-        let (name, rotation, _, verdict, copies) = &mut sides[i];
-        *copies = recordings;
-        *verdict = rotation.verify_after(gpu, &subject)?;
-        if let (true, Some(time)) = (verdict.pass, Measurement::of(Unit::Seconds, &samples)) {
-            row.measurements.insert(*name, time);
-        }
-    }
-    for (name, mut rotation, each, verdict, copies) in sides {
-        rotation.recordings = copies;
-        if let (false, Some(at)) = (verdict.pass, &verdict.at) {
+    let (fused, naive) = case.bytes();
+    let plans = [
+        Plan { name: "fused gpu", fused: true, timed: |_| true, bytes: fused },
+        Plan { name: "naive gpu", fused: false, timed: |_| true, bytes: naive },
+    ];
+    for Measured { name, side, seconds } in rotation::measure(gpu, &subject, &plans, options)? {
+        if let (false, Some(at)) = (side.verdict.pass, &side.verdict.at) {
             row.failure.get_or_insert(format!("{name}: {at}"));
         }
-        let (fused, naive) = case.bytes();
-        match name {
-            "naive gpu" => row.naive = Some(rotation.describe(each, naive, cache, verdict)),
-            _ => row.fused = Some(rotation.describe(each, fused, cache, verdict)),
-        }
+        row.measurements.extend(seconds.map(|seconds| (name, seconds)));
+        *(if name == "naive gpu" { &mut row.naive } else { &mut row.fused }) = Some(side);
     }
-    for (name, samples) in ["naive cpu", "fused cpu"].into_iter().zip(on_cpu(case, sampling)?) {
+    for (name, samples) in ["naive cpu", "fused cpu"].into_iter().zip(on_cpu(case, options.sampling)?) {
         if let Some(time) = Measurement::of(Unit::Seconds, &samples) {
             row.measurements.insert(name, time);
         }

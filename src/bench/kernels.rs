@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::rotation::{Rotation, Side};
+use super::rotation::{self, Measured, Plan, Side};
 use super::subject::Subject;
-use super::{Ceilings, Measurement, Op, Sampling, Shape, Unit, Verdict};
+use super::{Ceilings, Measurement, Op, Sampling, Shape};
 use crate::engine::Dequantizer;
 use crate::error::{Error, Result, invalid};
 use crate::format::{ActivationFormat, ActivationScope, Format, Spec};
@@ -207,23 +207,26 @@ impl Case {
         }
     }
 
-    /// The sides that are timed: (name, fused plan, which kernels).
-    fn sides(&self) -> Vec<(&'static str, bool, fn(&str) -> bool)> {
+    /// The sides that are timed.
+    fn plans(&self, subject: &Subject) -> Vec<Plan> {
         fn all(_: &str) -> bool {
             true
         }
         fn rounding(kernel: &str) -> bool {
-            !kernel.starts_with("gem") && !kernel.starts_with("dequantize<")
+            !kernel.starts_with("gem") && !decoding(kernel)
         }
         fn decoding(kernel: &str) -> bool {
             kernel.starts_with("dequantize<")
         }
+        let bytes = self.bytes(subject);
+        let fused = |timed| Plan { name: "fused", fused: true, timed, bytes: bytes.0 };
+        let naive = |timed| Plan { name: "naive", fused: false, timed, bytes: bytes.1 };
         match self.op {
-            Op::Norm => vec![("fused", true, all)],
-            // There is no fused way to it; naive plans do it.
-            Op::Dequant => vec![("fused", false, decoding)],
-            Op::Quantize => vec![("fused", true, rounding), ("naive", false, rounding)],
-            _ => vec![("fused", true, all), ("naive", false, all)],
+            Op::Norm => vec![fused(all)],
+            // Only naive plans do it, so there is one way.
+            Op::Dequant => vec![Plan { fused: false, ..fused(decoding) }],
+            Op::Quantize => vec![fused(rounding), naive(rounding)],
+            _ => vec![fused(all), naive(all)],
         }
     }
 }
@@ -252,15 +255,13 @@ fn run_subject(
     options: Options,
     ceilings: Option<&Ceilings>,
 ) -> Result<Row> {
-    let Options { sampling, clock, cache } = options;
-    let bytes = case.bytes(subject);
     let mut row = Row {
         name: case.name(),
         op: case.op,
         format: case.spec.map(|spec| spec.to_string()),
         shape: case.shape,
         operations: case.operations(),
-        clock,
+        clock: options.clock,
         fused: None,
         naive: None,
         measurements: BTreeMap::new(),
@@ -270,34 +271,12 @@ fn run_subject(
     if case.op == Op::Dequant {
         row.failure = decodes(gpu, subject)?;
     }
-    let mut rotations = Vec::new();
-    for (name, fused, timed) in case.sides() {
-        let before = gpu.allocated_bytes();
-        let rotation = Rotation::new(gpu, subject, fused, cache, &timed)?;
-        let each = (gpu.allocated_bytes() - before) / rotation.recordings.len() as u64;
-        let verdict = rotation.verify(gpu, subject)?;
-        rotations.push((name, rotation, each, verdict));
-    }
-    let right = rotations.iter_mut().filter(|(_, _, _, verdict)| verdict.pass && row.failure.is_none());
-    let mut right: Vec<_> = right.collect();
-    for (_, rotation, _, _) in &right {
-        rotation.poison(gpu, subject)?;
-    }
-    let recordings = right.iter_mut().map(|(_, rotation, _, _)| std::mem::take(&mut rotation.recordings));
-    let recordings: Vec<_> = recordings.collect();
-    let samples = sampling.time(gpu, &recordings, clock)?;
-    for ((entry, samples), recordings) in right.into_iter().zip(samples).zip(recordings) {
-        let (name, rotation, _, verdict) = entry;
-        rotation.recordings = recordings;
-        *verdict = rotation.verify_after(gpu, subject)?;
-        row.keep(name, verdict, &samples);
-    }
-    for (name, rotation, each, verdict) in rotations {
-        if let (false, Some(at)) = (verdict.pass, &verdict.at) {
+    let plans = if row.failure.is_none() { case.plans(subject) } else { Vec::new() };
+    for Measured { name, side, seconds } in rotation::measure(gpu, subject, &plans, options)? {
+        if let (false, Some(at)) = (side.verdict.pass, &side.verdict.at) {
             row.failure.get_or_insert(format!("{name}: {at}"));
         }
-        let moved = if name == "naive" { bytes.1 } else { bytes.0 };
-        let side = rotation.describe(each, moved, cache, verdict);
+        row.measurements.extend(seconds.map(|seconds| (name, seconds)));
         *(if name == "naive" { &mut row.naive } else { &mut row.fused }) = Some(side);
     }
     row.rate(ceilings);
@@ -317,13 +296,6 @@ fn decodes(gpu: &Arc<Gpu>, subject: &Subject) -> Result<Option<String>> {
 }
 
 impl Row {
-    /// Keeps the time of a side that is right after it, too.
-    fn keep(&mut self, name: &'static str, verdict: &Verdict, samples: &[f64]) {
-        if let (true, Some(time)) = (verdict.pass, Measurement::of(Unit::Seconds, samples)) {
-            self.measurements.insert(name, time);
-        }
-    }
-
     fn rate(&mut self, ceilings: Option<&Ceilings>) {
         let median = |name| self.measurements.get(name).map(|m: &Measurement| m.summary.median.max(1e-12));
         let (fused, naive) = (median("fused"), median("naive"));

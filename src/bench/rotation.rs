@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::check::Verdict;
+use super::kernels::Options;
 use super::subject::Subject;
+use super::{Measurement, Unit, Verdict};
 use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu, Recording};
@@ -32,12 +33,63 @@ pub struct Side {
     pub verdict: Verdict,
 }
 
+/// A side that is to be measured.
+pub(super) struct Plan {
+    /// Name in results.
+    pub(super) name: &'static str,
+    /// Fused or naive plan.
+    pub(super) fused: bool,
+    /// Which kernels are timed.
+    pub(super) timed: fn(&str) -> bool,
+    /// See [`Side::bytes`].
+    pub(super) bytes: u64,
+}
+
+/// A side that was measured.
+pub(super) struct Measured {
+    pub(super) name: &'static str,
+    pub(super) side: Side,
+    /// Seconds, unless a result is wrong.
+    pub(super) seconds: Option<Measurement>,
+}
+
 /// Sessions that take turns.
-pub(super) struct Rotation {
+struct Rotation {
     sessions: Vec<Session>,
-    /// What is timed of each.
-    pub(super) recordings: Vec<Recording>,
     whole: bool,
+    /// Bytes of a copy.
+    each: u64,
+}
+
+/// Verifies every side, times those that are right, taking turns, and verifies those again. Nothing is timed of what
+/// fails.
+pub(super) fn measure(
+    gpu: &Arc<Gpu>,
+    subject: &Subject,
+    plans: &[Plan],
+    options: Options,
+) -> Result<Vec<Measured>> {
+    let Options { sampling, clock, cache } = options;
+    let (mut rotations, mut timed, mut measured) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, plan) in plans.iter().enumerate() {
+        let (rotation, recordings) = Rotation::new(gpu, subject, plan, cache)?;
+        let verdict = rotation.verify(gpu, subject)?;
+        let pass = verdict.pass;
+        let side = rotation.describe(&recordings, plan.bytes, cache, verdict);
+        measured.push(Measured { name: plan.name, side, seconds: None });
+        if pass {
+            rotation.poison(gpu, subject)?;
+            timed.push(recordings);
+            rotations.push((i, rotation));
+        }
+    }
+    let samples = sampling.time(gpu, &timed, clock)?;
+    for ((i, rotation), samples) in rotations.iter().zip(samples) {
+        let Measured { side, seconds, .. } = &mut measured[*i];
+        side.verdict = rotation.verify_after(gpu, subject)?;
+        *seconds = Measurement::of(Unit::Seconds, &samples).filter(|_| side.verdict.pass);
+    }
+    Ok(measured)
 }
 
 fn output(session: &Session) -> Result<(&Buffer, usize)> {
@@ -49,33 +101,26 @@ fn recording(session: &Session) -> Result<&Recording> {
 }
 
 impl Rotation {
-    /// Copies of `subject` that exceed `cache` bytes together, as far as that is reasonable. Timed are the dispatches
-    /// whose pipelines `timed` accepts.
-    pub(super) fn new(
-        gpu: &Arc<Gpu>,
-        subject: &Subject,
-        fused: bool,
-        cache: u64,
-        timed: &dyn Fn(&str) -> bool,
-    ) -> Result<Self> {
+    /// Copies of `subject` that exceed `cache` bytes together, as far as that is reasonable, and what is timed of each.
+    fn new(gpu: &Arc<Gpu>, subject: &Subject, plan: &Plan, cache: u64) -> Result<(Self, Vec<Recording>)> {
         let before = gpu.allocated_bytes();
-        let mut sessions = vec![subject.session(gpu, fused)?];
+        let mut sessions = vec![subject.session(gpu, plan.fused)?];
         let each = (gpu.allocated_bytes() - before).max(1);
         // Twice: a cache keeps part of what is a little larger than itself.
         let copies = (2 * cache).div_ceil(each).min(MAX_COPIES).min((MAX_BYTES / each).max(1));
         for _ in 1..copies {
-            sessions.push(subject.session(gpu, fused)?);
+            sessions.push(subject.session(gpu, plan.fused)?);
         }
-        let all = sessions.iter().map(|session| Ok(recording(session)?.only(timed)));
+        let all = sessions.iter().map(|session| Ok(recording(session)?.only(plan.timed)));
         let recordings = all.collect::<Result<Vec<_>>>()?;
         let whole = recordings[0].len() == recording(&sessions[0])?.len();
-        Ok(Self { sessions, recordings, whole })
+        Ok((Self { sessions, whole, each }, recordings))
     }
 
     /// What is timed, in words and numbers.
-    pub(super) fn describe(&self, each: u64, bytes: u64, cache: u64, verdict: Verdict) -> Side {
+    fn describe(&self, recordings: &[Recording], bytes: u64, cache: u64, verdict: Verdict) -> Side {
         let mut kernels: Vec<String> = Vec::new();
-        for name in self.recordings[0].kernels() {
+        for name in recordings[0].kernels() {
             if !kernels.iter().any(|known| known == name) {
                 kernels.push(name.to_owned());
             }
@@ -83,28 +128,28 @@ impl Rotation {
         let copies = self.sessions.len() as u64;
         Side {
             kernels,
-            dispatches: self.recordings[0].len(),
+            dispatches: recordings[0].len(),
             bytes,
             copies,
-            exceeds_cache: copies * each > cache,
+            exceeds_cache: copies * self.each > cache,
             verdict,
         }
     }
 
     /// Poisons the results of all copies.
-    pub(super) fn poison(&self, gpu: &Gpu, subject: &Subject) -> Result<()> {
+    fn poison(&self, gpu: &Gpu, subject: &Subject) -> Result<()> {
         self.sessions.iter().try_for_each(|session| subject.expectation.poison(gpu, output(session)?))
     }
 
     /// Runs every copy on a poisoned result and checks the first.
-    pub(super) fn verify(&self, gpu: &Gpu, subject: &Subject) -> Result<Verdict> {
+    fn verify(&self, gpu: &Gpu, subject: &Subject) -> Result<Verdict> {
         self.poison(gpu, subject)?;
         gpu.run(&[recording(&self.sessions[0])?])?;
         subject.expectation.check(gpu, output(&self.sessions[0])?)
     }
 
     /// Checks what the timed runs left in the first and the last copy.
-    pub(super) fn verify_after(&self, gpu: &Gpu, subject: &Subject) -> Result<Verdict> {
+    fn verify_after(&self, gpu: &Gpu, subject: &Subject) -> Result<Verdict> {
         let ends = [self.sessions.first(), self.sessions.last().filter(|_| self.sessions.len() > 1)];
         let mut verdict = None;
         for session in ends.into_iter().flatten() {
