@@ -18,10 +18,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("run", &["engine", "graph", "model", "reference"]),
     ("eval", &["run", "graph", "model", "format"]),
     ("cases", &["format", "graph", "reference", "shader", "gpu", "engine", "model", "run", "eval"]),
-    (
-        "bench",
-        &["cases", "eval", "run", "model", "engine", "gpu", "shader", "reference", "graph", "format"],
-    ),
+    ("bench", &["cases", "eval", "run", "model", "engine", "gpu", "shader", "reference", "graph", "format"]),
     ("search", &["eval", "run", "engine", "gpu", "model", "graph", "format"]),
 ];
 

@@ -105,12 +105,7 @@ impl<'a> Bench<'a> {
         let stride = line as u32;
         let params = [("count", self.count), ("turns", turns), ("one", 1), ("stride", stride)];
         let mut binder = Binder::default();
-        binder.dispatch(
-            self.gpu.probe(self.probe)?,
-            &[("x", &self.x), ("y", &self.y)],
-            &params,
-            groups,
-        )?;
+        binder.dispatch(self.gpu.probe(self.probe)?, &[("x", &self.x), ("y", &self.y)], &params, groups)?;
         binder.finish(self.gpu)
     }
 

@@ -124,8 +124,9 @@ impl Results {
 
     fn parse(bytes: &[u8], label: &str) -> Result<Self> {
         let advice = "want a file that `anybit bench kernels --json FILE` or another of its verbs wrote";
-        let results: Self = serde_json::from_slice(bytes)
-            .map_err(|e| Error::invalid(format!("{label} holds no results of anybit bench ({e}); {advice}")))?;
+        let results: Self = serde_json::from_slice(bytes).map_err(|e| {
+            Error::invalid(format!("{label} holds no results of anybit bench ({e}); {advice}"))
+        })?;
         if results.anybit_bench != VERSION {
             let got = results.anybit_bench;
             invalid!("{label} has results of layout {got}; this program reads {VERSION}: measure again");
@@ -244,7 +245,10 @@ mod tests {
         let (a, b) = (results("kernels", &a).unwrap(), results("kernels", &b).unwrap());
         let c = compare(&a, &b).unwrap();
         assert_eq!(c.lines.len(), 1);
-        assert_eq!((c.lines[0].row.as_str(), c.lines[0].ratio, c.lines[0].change), ("x", 2.0, Change::Faster));
+        assert_eq!(
+            (c.lines[0].row.as_str(), c.lines[0].ratio, c.lines[0].change),
+            ("x", 2.0, Change::Faster)
+        );
         assert_eq!(c.only_a, ["y: fused", "v: naive"]);
         assert_eq!(c.only_b, ["z: fused", "v: fused"]);
         let other = results("model", "").unwrap();

@@ -191,9 +191,7 @@ impl Case {
         let rounds = self.spec.is_some_and(|spec| spec.activation.is_some());
         let (codes, fake) = if rounds { (x + 2 * m * k, 3 * x + 2 * m * k) } else { (0, 0) };
         match self.op {
-            Op::Gemv | Op::Gemm | Op::GemmInt => {
-                (x + codes + packed + y, x + fake + packed + 2 * dense + y)
-            }
+            Op::Gemv | Op::Gemm | Op::GemmInt => (x + codes + packed + y, x + fake + packed + 2 * dense + y),
             Op::Dequant => (packed + dense, packed + dense),
             Op::Attention => {
                 let width = HEADS as u64 * k;

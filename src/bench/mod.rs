@@ -27,5 +27,6 @@ pub use check::Verdict;
 pub use document::{Document, VERSION};
 pub use host::{cache_bytes, peak_host_bytes, reset_host_peak};
 pub use op::{Op, Shape};
+pub use rotation::Side;
 pub use sampling::Sampling;
 pub use stats::{Measurement, Summary, Unit};

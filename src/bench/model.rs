@@ -126,7 +126,11 @@ pub fn run(gpu: &Arc<Gpu>, model: &Model, spec: Spec, options: Options) -> Resul
         let batch = batch(vocabulary, 0, prompt);
         let start = Instant::now();
         runner.step(&batch)?;
-        if reads { drop(runner.argmax()?) } else { gpu.wait()? }
+        if reads {
+            drop(runner.argmax()?)
+        } else {
+            gpu.wait()?
+        }
         Ok(start.elapsed().as_secs_f64())
     };
     let decoding = |runner: &mut Runner<'_>| -> Result<f64> {

@@ -31,11 +31,7 @@ impl Sampling {
     ///
     /// # Errors
     /// The first of `time`.
-    pub fn take(
-        &self,
-        variants: usize,
-        mut time: impl FnMut(usize) -> Result<f64>,
-    ) -> Result<Vec<Vec<f64>>> {
+    pub fn take(&self, variants: usize, mut time: impl FnMut(usize) -> Result<f64>) -> Result<Vec<Vec<f64>>> {
         let mut samples = vec![Vec::new(); variants];
         let start = Instant::now();
         let mut done = 0;

@@ -80,7 +80,8 @@ mod tests {
         let stops = ["b".to_owned(), "ébé".to_owned(), "xyz".to_owned(), "yz".to_owned()];
         for pieces in [&["éb", "éé"][..], &["ébéé"], &["é", "b"]] {
             let mut text = StopText::new(&stops).unwrap();
-            let shown: Vec<_> = pieces.iter().map(|piece| text.push(piece)).find(|(_, end)| *end).into_iter().collect();
+            let shown: Vec<_> =
+                pieces.iter().map(|piece| text.push(piece)).find(|(_, end)| *end).into_iter().collect();
             assert_eq!(shown, [("é".to_owned(), true)], "{pieces:?}");
         }
         assert_eq!(StopText::new(&stops).unwrap().push("axyz"), ("a".to_owned(), true));

@@ -83,7 +83,15 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
 
 fn table(rows: &[Row]) -> String {
     let heads = [
-        "attention", "naive CPU", "fused CPU", "naive GPU", "fused GPU", "fused/naive", "GOP/s", "NMSE", "kernels",
+        "attention",
+        "naive CPU",
+        "fused CPU",
+        "naive GPU",
+        "fused GPU",
+        "fused/naive",
+        "GOP/s",
+        "NMSE",
+        "kernels",
     ];
     let mut cells = vec![heads.map(str::to_owned).to_vec()];
     for row in rows {

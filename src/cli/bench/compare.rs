@@ -35,7 +35,11 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     let (a, b) = (Results::read(&args.a)?, Results::read(&args.b)?);
     let comparison = compare(&a, &b)?;
     if comparison.lines.is_empty() {
-        bail!("{} and {} have no row in common; run the same cases twice", args.a.display(), args.b.display());
+        bail!(
+            "{} and {} have no row in common; run the same cases twice",
+            args.a.display(),
+            args.b.display()
+        );
     }
     let json = args.json.as_deref().map(AtomicFile::create).transpose()?;
     for (label, results) in [("A", &a), ("B", &b)] {

@@ -154,9 +154,7 @@ fn table(rows: &[Row]) -> String {
             let marks = format!("{}{}", if cached { " c" } else { "" }, if wall { " w" } else { "" });
             timing(row.measurements.get(name).map(|m| &m.summary), &marks)
         };
-        let or_dash = |value: Option<f64>, show: &dyn Fn(f64) -> String| {
-            value.map_or("-".to_owned(), show)
-        };
+        let or_dash = |value: Option<f64>, show: &dyn Fn(f64) -> String| value.map_or("-".to_owned(), show);
         let ratio = |value| or_dash(value, &|v| format!("{v:.2}x"));
         let giga = |value| or_dash(value, &|v| format!("{:.2}", v / 1e9));
         let percent = |value| or_dash(value, &|v| format!("{:.0}%", v * 100.0));

@@ -84,8 +84,17 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
 fn table(rows: &[Row], args: &Args) -> String {
     let (pp, tg) = (format!("pp{}", args.pp), format!("tg{}", args.tg));
     let heads = [
-        "format", &format!("{pp} t/s"), &format!("{tg} t/s"), "first token", "load", "upload", "compile", "device",
-        "host", "NMSE", "",
+        "format",
+        &format!("{pp} t/s"),
+        &format!("{tg} t/s"),
+        "first token",
+        "load",
+        "upload",
+        "compile",
+        "device",
+        "host",
+        "NMSE",
+        "",
     ];
     let mut cells = vec![heads.map(str::to_owned).to_vec()];
     for row in rows {
