@@ -366,3 +366,43 @@ pub fn default_shapes(op: Op, class: DeviceClass, layers: &[(usize, usize)]) -> 
     }
     shapes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::OpenOptions;
+
+    #[test]
+    fn what_fails_verification_has_no_time() {
+        let gpu = Arc::new(Gpu::open(OpenOptions::default()).unwrap());
+        let sampling = Sampling { samples: 3, seconds: 0.0 };
+        let options = Options { sampling, clock: gpu.clock(), cache: 1 };
+        let spec: Spec = "int4(group=32)".parse().unwrap();
+        let case = Case::new(Op::Gemv, Some(spec), Shape { m: 2, n: 37, k: 64 });
+        let mut subject = case.subject().unwrap();
+        let right = run_subject(&gpu, &case, &subject, options, None).unwrap();
+        assert!(right.passes() && right.measurements.len() == 2 && right.rates.speedup.is_some());
+        // A kernel that differs from the truth, seen from the other side.
+        subject.expectation.want[5] += 1.0;
+        let wrong = run_subject(&gpu, &case, &subject, options, None).unwrap();
+        assert!(!wrong.passes() && wrong.measurements.is_empty());
+        assert_eq!(wrong.rates.speedup, None);
+        assert!(wrong.failure.unwrap().starts_with("fused: [0, 5]: "));
+        let sides = [wrong.fused.unwrap(), wrong.naive.unwrap()];
+        assert!(sides.iter().all(|side| !side.verdict.pass && !side.kernels.is_empty()));
+    }
+
+    #[test]
+    fn default_cases_fit_their_formats() {
+        for op in Op::ALL {
+            for class in [DeviceClass::Cpu, DeviceClass::Gpu] {
+                let shapes = default_shapes(op, class, &[(192, 192), (512, 192)]);
+                assert!(!shapes.is_empty() && shapes.iter().all(|s| s.m > 0 && s.n > 0 && s.k > 0), "{op}");
+            }
+            assert_eq!(default_formats(op).is_empty(), !op.has_format(), "{op}");
+            for text in default_formats(op) {
+                text.parse::<Spec>().unwrap();
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Measurement, Unit};
 use crate::engine::{Resident, SessionOptions};
-use crate::error::{Result, invalid};
+use crate::error::{Error, Result, invalid};
 use crate::format::Spec;
 use crate::gpu::{Gpu, OpenOptions};
 use crate::graph::{Assignment, Batch, Graph, Token};
@@ -35,8 +35,8 @@ pub struct Row {
     pub name: String,
     /// Pipelines that it needs.
     pub pipelines: usize,
-    /// Seconds: `open` a device, `load` weights, compile and plan `cold`, the same with the pipelines known (`warm`), one
-    /// `run`.
+    /// Seconds: `open` a device, `load` weights, compile and plan `cold`, the same with the pipelines known to the device
+    /// (`warm`), the same on a new device that finds them in the pipeline cache (`cached`), one `run`.
     pub measurements: BTreeMap<&'static str, Measurement>,
     /// Why there is no time.
     pub failure: Option<String>,
@@ -117,6 +117,10 @@ pub fn run(device: &OpenOptions, model: &Model, spec: Spec, options: Options) ->
             let mut note = |what, start: Instant| {
                 seconds.entry(what).or_default().push(start.elapsed().as_secs_f64());
             };
+            let folder = tempfile::tempdir()
+                .map_err(|e| Error::io("cannot make a folder in", std::env::temp_dir(), e))?;
+            let cache = Some(folder.path().to_owned());
+            let device = OpenOptions { pipeline_cache: cache, ..device.clone() };
             let start = Instant::now();
             let gpu = Arc::new(Gpu::open(device.clone())?);
             note("open", start);
@@ -142,6 +146,14 @@ pub fn run(device: &OpenOptions, model: &Model, spec: Spec, options: Options) ->
                 seconds.entry("run").or_default().push(time);
             }
             pipelines = gpu.pipeline_count();
+            // The last one to hold the device writes the cache.
+            drop((runner, resident, gpu));
+            let mut resident = Resident::new(Arc::new(Gpu::open(device)?), None);
+            let mut runner = Runner::gpu(&mut resident, graph.clone(), model, &assignment, session)?;
+            let start = Instant::now();
+            runner.prepare(options.prompt, 1)?;
+            runner.prepare(1, 1)?;
+            seconds.entry("cached").or_default().push(start.elapsed().as_secs_f64());
         }
         rows.push(Row { name: name.to_owned(), pipelines, measurements: measured(seconds), failure: None });
     }

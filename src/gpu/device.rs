@@ -1,10 +1,12 @@
 //! An open device: queue, limits, captured errors.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::adapter::{self, AdapterSummary};
+use super::cache::Store;
 use super::pipeline::Pipeline;
 use super::timing::Timer;
 use crate::error::{Error, Result};
@@ -24,11 +26,21 @@ pub struct OpenOptions {
     pub max_binding: Option<u64>,
     /// Overrides the partition class; `None` takes the adapter's kind.
     pub class: Option<DeviceClass>,
+    /// Folder in which compiled pipelines are kept from one run to the next, where the driver hands them out; `None`
+    /// keeps nothing. It is written when the device is dropped.
+    pub pipeline_cache: Option<PathBuf>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { adapter: None, checked: false, subgroups: true, max_binding: None, class: None }
+        Self {
+            adapter: None,
+            checked: false,
+            subgroups: true,
+            max_binding: None,
+            class: None,
+            pipeline_cache: None,
+        }
     }
 }
 
@@ -42,6 +54,7 @@ pub struct Gpu {
     pub(super) allocated: Arc<AtomicU64>,
     pub(super) peak: AtomicU64,
     pub(super) options: OpenOptions,
+    pub(super) store: Option<Store>,
     adapter: AdapterSummary,
     class: DeviceClass,
     subgroups: bool,
@@ -84,6 +97,9 @@ impl Gpu {
             required_features |= wgpu::Features::SUBGROUP;
         }
         required_features |= adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+        if options.pipeline_cache.is_some() {
+            required_features |= adapter.features() & wgpu::Features::PIPELINE_CACHE;
+        }
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("anybit"),
             required_features,
@@ -111,7 +127,10 @@ impl Gpu {
         });
         let max_binding = options.max_binding.unwrap_or(u64::MAX).min(limits.max_storage_buffer_binding_size);
         let class = options.class.unwrap_or_else(|| adapter::class(&adapter.get_info()));
+        let store = options.pipeline_cache.as_deref();
+        let store = store.and_then(|folder| Store::open(&device, &summary, folder));
         Ok(Self {
+            store,
             device,
             queue,
             pipelines: Mutex::default(),
@@ -176,6 +195,14 @@ impl Gpu {
             None => Ok(()),
             Some(Error::Invalid(m)) => Err(Error::Invalid(m.clone())),
             Some(e) => Err(Error::unavailable(e.to_string())),
+        }
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        if let Some(store) = self.store.as_ref().filter(|_| lock(&self.failure).is_none()) {
+            store.save();
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod buffer;
+mod cache;
 mod device;
 mod pipeline;
 mod recording;

@@ -118,7 +118,7 @@ impl Gpu {
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
-            cache: None,
+            cache: self.store.as_ref().map(|store| &store.raw),
         });
         if let Some(error) = pollster::block_on(scope.pop()) {
             return Err(translate(error, &format!("compiling {name}")));

@@ -29,6 +29,8 @@ const COLORS: [RGBColor; 7] = [
     RGBColor(90, 90, 90),
 ];
 
+/// Operations per byte and GOP/s as exponents of ten, and a label.
+type Point = (f64, f64, String);
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 fn failed(error: impl std::fmt::Display) -> anyhow::Error {
@@ -56,7 +58,7 @@ pub(super) fn svg(rows: &[Row], ceilings: &Ceilings, device: &str) -> Result<Str
 
 /// Operations per byte against operations per second, both logarithmic: axes of exponents.
 fn roofline(area: &Area<'_>, rows: &[Row], ceilings: &Ceilings, device: &str) -> Result<()> {
-    let mut series: Vec<(String, Vec<(f64, f64, String)>)> = Vec::new();
+    let mut series: Vec<(String, Vec<Point>)> = Vec::new();
     for row in rows {
         let Some((rate, side)) = row.rates.operations.zip(row.fused.as_ref()) else { continue };
         let intensity = row.operations as f64 / side.bytes.max(1) as f64;
@@ -69,7 +71,7 @@ fn roofline(area: &Area<'_>, rows: &[Row], ceilings: &Ceilings, device: &str) ->
     }
     let (copy, f32, dot4) = (ceilings.copy / 1e9, ceilings.f32 / 1e9, ceilings.dot4 / 1e9);
     let points = || series.iter().flat_map(|(_, points)| points);
-    let ends = |of: fn(&(f64, f64, String)) -> f64, low: f64, high: f64| {
+    let ends = |of: fn(&Point) -> f64, low: f64, high: f64| {
         points().map(of).fold((low, high), |(a, b), v| (a.min(v), b.max(v)))
     };
     // The ridge of the higher ceiling is always in sight.

@@ -5,7 +5,7 @@ use anybit::bench::startup::{self, Options, Row, payback};
 use anybit::format::Spec;
 use anybit::gpu::{Clock, OpenOptions};
 use anybit::model::Task;
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::super::columns::aligned;
 use super::super::common::{self, ModelArgs};
@@ -19,7 +19,8 @@ const MAX_REFERENCE: usize = 200_000_000;
 /// Time the start: cold and warm pipelines, and after how many runs fusion and compilation have paid
 ///
 /// A run is a prompt and some tokens after it. Cold is planning and compilation on a new device, warm the same with its
-/// pipelines known. Drivers keep caches of their own: for a start as after an installation set MESA_SHADER_CACHE_DISABLE=1
+/// pipelines known, cached the same on another device that finds them in the pipeline cache (Vulkan; the other verbs keep
+/// it in ANYBIT_CACHE or the user's folder for caches). Drivers keep caches of their own: for a start as after an installation set MESA_SHADER_CACHE_DISABLE=1
 /// (Mesa) or __GL_SHADER_DISK_CACHE=0 (NVIDIA).
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -46,11 +47,21 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<bool> {
     let model = args.model.load()?;
     common::require(&model, Task::Generation, "bench startup")?;
+    let most = model.graph().context;
+    if args.pp.saturating_add(args.tg) > most {
+        bail!(
+            "--pp {} and --tg {}; model `{}` has a context of {most} tokens: give less than that together",
+            args.pp,
+            args.tg,
+            model.name()
+        );
+    }
     let gpu = args.adapter.open()?;
     let json = args.json.begin()?;
     common::note("adapter", &common::device_line(Some(&gpu)));
     common::note("model", &common::model_line(&model));
     common::note("run", &format!("a prompt of {} tokens and {} more, {}", args.pp, args.tg, args.format));
+    common::note("note", "drivers keep shader caches of their own, see --help");
     eprintln!();
     let weights: usize = model.graph().weights.iter().map(|w| w.rows * w.cols).sum();
     let options = Options {
@@ -80,8 +91,8 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
 }
 
 fn table(rows: &[Row]) -> String {
-    let names = ["open", "load", "cold", "warm", "run"];
-    let heads = ["plan", "pipelines", "open", "load", "cold", "warm", "run"];
+    let names = ["open", "load", "cold", "cached", "warm", "run"];
+    let heads = ["plan", "pipelines", "open", "load", "cold", "cached", "warm", "run"];
     let mut cells = vec![heads.map(str::to_owned).to_vec()];
     for row in rows {
         let shown = names.map(|name| {
