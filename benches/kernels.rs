@@ -3,7 +3,7 @@
 //! Every case is verified before it is timed. The argument is a part of the names of cases; without one the covering
 //! cases run. What is timed is the dispatch
 //! with its submission, not uploads or read-back; the matrices are small, so on a GPU the times are those of a
-//! launch. `anybit generate` reports the speed of whole models.
+//! launch. `anybit bench kernels` times large matrices by the device's own clock, `anybit bench model` whole models.
 
 use std::time::Duration;
 

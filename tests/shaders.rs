@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use anybit::shader::{Kernel, all_variants, link};
+use anybit::shader::{Kernel, Probe, all_variants, link};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
 #[test]
@@ -62,4 +62,19 @@ fn all_variants_validate_and_translate() {
             .unwrap_or_else(|e| panic!("{name}: HLSL: {e}"));
     }
     assert!(seen.len() > 300, "only {} distinct modules were linked", seen.len());
+}
+
+#[test]
+fn probes_validate() {
+    for probe in Probe::ALL {
+        let (name, text) = (probe.name(), probe.text());
+        let module = naga::front::wgsl::parse_str(text)
+            .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
+        let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+            .validate(&module)
+            .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
+        let options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
+        naga::back::spv::write_vec(&module, &info, &options, None)
+            .unwrap_or_else(|e| panic!("{name}: SPIR-V: {e}"));
+    }
 }

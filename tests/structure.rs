@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Every module of the crate with the modules it may import; `error` is open to all. Rows only import rows
 /// above them.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("error", &[]),
     ("format", &[]),
     ("graph", &["format"]),
@@ -18,6 +18,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("run", &["engine", "graph", "model", "reference"]),
     ("eval", &["run", "graph", "model", "format"]),
     ("cases", &["format", "graph", "reference", "shader", "gpu", "engine", "model", "run", "eval"]),
+    ("bench", &["cases", "eval", "run", "model", "engine", "gpu", "shader", "reference", "graph", "format"]),
     ("search", &["eval", "run", "engine", "gpu", "model", "graph", "format"]),
 ];
 

@@ -181,7 +181,12 @@ pub(crate) struct DeviceArgs {
 
 impl DeviceArgs {
     pub(crate) fn options(&self) -> OpenOptions {
-        OpenOptions { adapter: self.adapter.clone(), checked: self.checked, ..OpenOptions::default() }
+        OpenOptions {
+            adapter: self.adapter.clone(),
+            checked: self.checked,
+            pipeline_cache: pipeline_cache(),
+            ..OpenOptions::default()
+        }
     }
 
     /// The device, or `None` for the CPU reference. A missing adapter falls back to the reference only where
@@ -207,6 +212,17 @@ impl DeviceArgs {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Where compiled pipelines are kept: ANYBIT_CACHE, nowhere if that is empty, else the user's folder for caches.
+pub(crate) fn pipeline_cache() -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if std::env::var_os("ANYBIT_CACHE").is_some() {
+        return folder("ANYBIT_CACHE");
+    }
+    let caches = folder("XDG_CACHE_HOME").or_else(|| folder("LOCALAPPDATA"));
+    let caches = caches.or_else(|| folder("HOME").map(|home| home.join(".cache")))?;
+    Some(caches.join("anybit")).filter(|path| path.is_absolute())
 }
 
 /// One line naming what runs the model.

@@ -1,5 +1,6 @@
 //! The verbs, one file each. The only place that knows clap, anyhow and progress bars.
 
+mod bench;
 mod classify;
 mod columns;
 mod common;
@@ -72,6 +73,7 @@ enum Verb {
     Export(export::Args),
     Formats(formats::Args),
     Verify(verify::Args),
+    Bench(Box<bench::Args>),
 }
 
 /// Runs the program; `Ok(false)` of a verb means a mismatch.
@@ -94,6 +96,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Export(args) => export::run(&args),
         Verb::Formats(args) => formats::run(&args),
         Verb::Verify(args) => verify::run(&args),
+        Verb::Bench(args) => bench::run(&args),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -10,7 +10,7 @@ use super::rounding::Rounding;
 use super::values::{Value, stride};
 use crate::error::{Error, Result, invalid};
 use crate::format::ActivationFormat;
-use crate::gpu::{Buffer, Gpu};
+use crate::gpu::{Buffer, Gpu, Recording};
 use crate::graph::{Assignment, Batch, Graph, NodeId, Op, Role, WeightId, Weights};
 
 /// Plans kept per session; a generation needs two (prefill and decode), an evaluation two.
@@ -278,6 +278,16 @@ impl Session {
     /// Dispatches of the last step.
     pub fn dispatches(&self) -> usize {
         self.plans.get(&self.current).map_or(0, |(plan, _)| plan.recording.len())
+    }
+
+    /// The dispatches of the last step, to be run again: a benchmark times what runs.
+    pub fn recording(&self) -> Option<&Recording> {
+        self.plans.get(&self.current).map(|(plan, _)| &plan.recording)
+    }
+
+    /// Where the dispatches of the last step leave their result, `[outputs, stride]` f32, and the stride.
+    pub fn output(&self) -> Option<(&Buffer, usize)> {
+        self.plans.get(&self.current).map(|(plan, _)| (&plan.logits.buffer, plan.logits.stride))
     }
 
     /// Name and seconds of every dispatch of the last step, run again one by one.

@@ -78,7 +78,8 @@ impl Gpu {
         if let Some(error) = errors.into_iter().flatten().next() {
             return Err(translate(error, &format!("allocating {bytes} bytes for {label}")));
         }
-        self.allocated.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.allocated.fetch_add(bytes, Ordering::Relaxed);
+        self.peak.fetch_max(before + bytes, Ordering::Relaxed);
         Ok(Buffer { raw, bytes, _accounted: Arc::new(Accounted { bytes, total: self.allocated.clone() }) })
     }
 

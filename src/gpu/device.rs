@@ -1,11 +1,14 @@
 //! An open device: queue, limits, captured errors.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::adapter::{self, AdapterSummary};
+use super::cache::Store;
 use super::pipeline::Pipeline;
+use super::timing::Timer;
 use crate::error::{Error, Result};
 use crate::shader::DeviceClass;
 
@@ -23,11 +26,21 @@ pub struct OpenOptions {
     pub max_binding: Option<u64>,
     /// Overrides the partition class; `None` takes the adapter's kind.
     pub class: Option<DeviceClass>,
+    /// Folder in which compiled pipelines are kept from one run to the next, where the driver hands them out; `None`
+    /// keeps nothing. It is written when the device is dropped.
+    pub pipeline_cache: Option<PathBuf>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { adapter: None, checked: false, subgroups: true, max_binding: None, class: None }
+        Self {
+            adapter: None,
+            checked: false,
+            subgroups: true,
+            max_binding: None,
+            class: None,
+            pipeline_cache: None,
+        }
     }
 }
 
@@ -37,8 +50,11 @@ pub struct Gpu {
     pub(super) queue: wgpu::Queue,
     pub(super) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     pub(super) staging: Mutex<Option<wgpu::Buffer>>,
+    pub(super) timer: Mutex<Option<Timer>>,
     pub(super) allocated: Arc<AtomicU64>,
+    pub(super) peak: AtomicU64,
     pub(super) options: OpenOptions,
+    pub(super) store: Option<Store>,
     adapter: AdapterSummary,
     class: DeviceClass,
     subgroups: bool,
@@ -80,6 +96,10 @@ impl Gpu {
         if subgroups {
             required_features |= wgpu::Features::SUBGROUP;
         }
+        required_features |= adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+        if options.pipeline_cache.is_some() {
+            required_features |= adapter.features() & wgpu::Features::PIPELINE_CACHE;
+        }
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("anybit"),
             required_features,
@@ -107,12 +127,17 @@ impl Gpu {
         });
         let max_binding = options.max_binding.unwrap_or(u64::MAX).min(limits.max_storage_buffer_binding_size);
         let class = options.class.unwrap_or_else(|| adapter::class(&adapter.get_info()));
+        let store = options.pipeline_cache.as_deref();
+        let store = store.and_then(|folder| Store::open(&device, &summary, folder));
         Ok(Self {
+            store,
             device,
             queue,
             pipelines: Mutex::default(),
             staging: Mutex::default(),
+            timer: Mutex::default(),
             allocated: Arc::default(),
+            peak: AtomicU64::new(0),
             options,
             adapter: summary,
             class,
@@ -147,6 +172,16 @@ impl Gpu {
         self.allocated.load(Ordering::Relaxed)
     }
 
+    /// Most bytes of device buffers alive at one time since the device was opened or [`Gpu::reset_peak`].
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// Counts the peak anew, from what is alive now.
+    pub fn reset_peak(&self) {
+        self.peak.store(self.allocated_bytes(), Ordering::Relaxed);
+    }
+
     /// Ends the device as a driver reset would, for tests of the error path.
     #[doc(hidden)]
     pub fn destroy(&self) {
@@ -160,6 +195,14 @@ impl Gpu {
             None => Ok(()),
             Some(Error::Invalid(m)) => Err(Error::Invalid(m.clone())),
             Some(e) => Err(Error::unavailable(e.to_string())),
+        }
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        if let Some(store) = self.store.as_ref().filter(|_| lock(&self.failure).is_none()) {
+            store.save();
         }
     }
 }

@@ -2,12 +2,15 @@
 
 mod adapter;
 mod buffer;
+mod cache;
 mod device;
 mod pipeline;
 mod recording;
+mod timing;
 
 pub use adapter::{AdapterSummary, adapters};
 pub use buffer::Buffer;
 pub use device::{Gpu, OpenOptions};
 pub use pipeline::Pipeline;
 pub use recording::{Binder, Recording};
+pub use timing::Clock;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::device::{Gpu, lock, translate};
 use crate::error::Result;
-use crate::shader::{self, Access, Binding, Tile, Variant};
+use crate::shader::{self, Access, Binding, Probe, Tile, Variant};
 
 /// A compiled variant.
 pub struct Pipeline {
@@ -16,6 +16,14 @@ pub struct Pipeline {
     pub tile: Tile,
     /// Name for reports.
     pub name: String,
+}
+
+/// What a pipeline is besides its text.
+struct Parts {
+    name: String,
+    bindings: Vec<Binding>,
+    params: &'static [&'static str],
+    tile: Tile,
 }
 
 impl Gpu {
@@ -33,8 +41,28 @@ impl Gpu {
         if let Some(found) = lock(&self.pipelines).get(&text) {
             return Ok(found.clone());
         }
-        let pipeline = Arc::new(self.compile(&variant, &text)?);
+        let parts = Parts {
+            name: variant.name(),
+            bindings: variant.bindings(),
+            params: row.params,
+            tile: variant.tile,
+        };
+        let pipeline = Arc::new(self.compile(parts, &text)?);
         Ok(lock(&self.pipelines).entry(text).or_insert(pipeline).clone())
+    }
+
+    /// The pipeline of a microkernel.
+    ///
+    /// # Errors
+    /// When the driver rejects the shader.
+    pub fn probe(&self, probe: Probe) -> Result<Arc<Pipeline>> {
+        let parts = Parts {
+            name: probe.name().to_owned(),
+            bindings: Probe::bindings(),
+            params: Probe::PARAMS,
+            tile: Tile { workgroup: Probe::WORKGROUP, ..Tile::elementwise() },
+        };
+        Ok(Arc::new(self.compile(parts, probe.text())?))
     }
 
     /// Number of pipelines compiled so far.
@@ -42,10 +70,9 @@ impl Gpu {
         lock(&self.pipelines).len()
     }
 
-    fn compile(&self, variant: &Variant, text: &str) -> Result<Pipeline> {
+    fn compile(&self, parts: Parts, text: &str) -> Result<Pipeline> {
         self.check()?;
-        let name = variant.name();
-        let bindings = variant.bindings();
+        let Parts { name, bindings, params, tile } = parts;
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(&name),
@@ -91,11 +118,11 @@ impl Gpu {
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
-            cache: None,
+            cache: self.store.as_ref().map(|store| &store.raw),
         });
         if let Some(error) = pollster::block_on(scope.pop()) {
             return Err(translate(error, &format!("compiling {name}")));
         }
-        Ok(Pipeline { raw, layout, bindings, params: variant.kernel.row().params, tile: variant.tile, name })
+        Ok(Pipeline { raw, layout, bindings, params, tile, name })
     }
 }

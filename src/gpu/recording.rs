@@ -29,9 +29,10 @@ pub struct Binder {
 /// Dispatches ready to run.
 pub struct Recording {
     dispatches: Vec<Dispatch>,
-    _uniforms: Option<Buffer>,
+    uniforms: Option<Buffer>,
 }
 
+#[derive(Clone)]
 struct Dispatch {
     pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
@@ -91,7 +92,7 @@ impl Binder {
     /// When the device is out of memory or refuses a binding.
     pub fn finish(self, gpu: &Gpu) -> Result<Recording> {
         if self.drafts.is_empty() {
-            return Ok(Recording { dispatches: Vec::new(), _uniforms: None });
+            return Ok(Recording { dispatches: Vec::new(), uniforms: None });
         }
         let mut data = vec![0u8; self.drafts.len() * UNIFORM_SLOT];
         for (slot, draft) in data.chunks_mut(UNIFORM_SLOT).zip(&self.drafts) {
@@ -131,7 +132,7 @@ impl Binder {
         if let Some(error) = pollster::block_on(scope.pop()) {
             return Err(translate(error, "binding buffers"));
         }
-        Ok(Recording { dispatches, _uniforms: Some(uniforms) })
+        Ok(Recording { dispatches, uniforms: Some(uniforms) })
     }
 }
 
@@ -144,6 +145,31 @@ impl Recording {
     /// Whether there is nothing to run.
     pub fn is_empty(&self) -> bool {
         self.dispatches.is_empty()
+    }
+
+    /// Names of the pipelines, in the order of the dispatches.
+    pub fn kernels(&self) -> Vec<&str> {
+        self.dispatches.iter().map(|dispatch| dispatch.pipeline.name.as_str()).collect()
+    }
+
+    /// The dispatches of the pipelines whose name `keep` accepts, over the same buffers.
+    pub fn only(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let kept = self.dispatches.iter().filter(|dispatch| keep(&dispatch.pipeline.name));
+        Self { dispatches: kept.cloned().collect(), uniforms: self.uniforms.clone() }
+    }
+
+    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {
+        for dispatch in &self.dispatches {
+            dispatch.encode(pass);
+        }
+    }
+}
+
+impl Dispatch {
+    fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline.raw);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(self.groups.0, self.groups.1, 1);
     }
 }
 
@@ -193,9 +219,7 @@ impl Gpu {
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             for dispatch in dispatches {
-                pass.set_pipeline(&dispatch.pipeline.raw);
-                pass.set_bind_group(0, &dispatch.bind_group, &[]);
-                pass.dispatch_workgroups(dispatch.groups.0, dispatch.groups.1, 1);
+                dispatch.encode(&mut pass);
             }
         }
         self.queue.submit([encoder.finish()]);

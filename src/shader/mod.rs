@@ -6,6 +6,7 @@
 mod catalog;
 mod epilogue;
 mod format;
+mod probe;
 mod tile;
 
 use std::fmt::Write as _;
@@ -13,6 +14,7 @@ use std::fmt::Write as _;
 pub use catalog::{Access, Binding, Kernel, KernelRow};
 pub use epilogue::Epilogue;
 pub use format::FormatVariant;
+pub use probe::Probe;
 pub use tile::{DeviceClass, Tile};
 
 use crate::graph::Function;

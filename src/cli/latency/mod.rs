@@ -127,7 +127,7 @@ pub(crate) fn run(model: &ModelArgs, device: &DeviceArgs, args: &LatencyArgs, js
 }
 
 /// Formats with commas between them; commas within parentheses are those of a format.
-fn specs(text: &str) -> Result<Vec<Spec>> {
+pub(crate) fn specs(text: &str) -> Result<Vec<Spec>> {
     let (mut parts, mut depth) = (vec![String::new()], 0usize);
     for c in text.chars() {
         match c {
@@ -144,7 +144,7 @@ fn specs(text: &str) -> Result<Vec<Spec>> {
     let specs = parts.iter().map(|part| part.trim().parse::<Spec>().map_err(Into::into));
     let specs: Vec<Spec> = specs.collect::<Result<_>>()?;
     if let Some(twice) = specs.iter().enumerate().find(|(i, spec)| specs[..*i].contains(spec)) {
-        bail!("--formats names {} twice; name it once", twice.1);
+        bail!("the list of formats names {} twice; name it once", twice.1);
     }
     Ok(specs)
 }
