@@ -55,6 +55,11 @@ fn spread(n: usize, count: usize) -> Vec<usize> {
     (0..count).map(|i| i * (n - 1) / (count - 1)).collect()
 }
 
+/// Of a sum of so many random terms, whose rounding grows with their number.
+fn tolerance(terms: usize) -> f64 {
+    ONE_OP * (terms as f64 / TERMS).max(1.0)
+}
+
 impl Expectation {
     /// Of `x W^T` with x `[m, cols]`.
     pub(super) fn linear(x: &[f32], w: &Packed, m: usize) -> Self {
@@ -77,8 +82,7 @@ impl Expectation {
             })
             .collect();
         let want = (0..rows.len()).flat_map(|row| columns.iter().map(move |column| column[row])).collect();
-        // The rounding of a sum of random terms grows with their number.
-        Self { m, width: n, rows, cols, want, tolerance: ONE_OP * (k as f64 / TERMS).max(1.0) }
+        Self { m, width: n, rows, cols, want, tolerance: tolerance(k) }
     }
 
     /// Of RMSNorm with an epsilon of 1e-5.
@@ -112,7 +116,8 @@ impl Expectation {
             reference::attention(&q[at * width..(at + 1) * width], &keys, &values, heads, first)
         };
         let want = rows.par_iter().flat_map_iter(of).map(f64::from).collect();
-        Self { m, width, rows, cols: spread(width, width), want, tolerance: ONE_OP }
+        let tolerance = tolerance(heads.head_dim.max(n));
+        Self { m, width, rows, cols: spread(width, width), want, tolerance }
     }
 
     /// Fills the result with poison.
@@ -151,7 +156,7 @@ impl Expectation {
         let nmse = if error == 0.0 { 0.0 } else { error / power };
         let close = nmse <= self.tolerance;
         if at.is_none() && !close {
-            at = Some(format!("{}: {:e}, want {:e}", place(worst.1), worst.2, worst.3));
+            at = Some(format!("{}: {:e}, want {:e}", place(worst.1), worst.2 as f32, worst.3));
         }
         Verdict {
             pass: at.is_none() && close,

@@ -14,7 +14,8 @@ use super::time;
 /// Compare two files of results: ratios of medians, and which of them are noise
 ///
 /// A ratio above 1 means that B is better. Medians that lie closer together than the distances between the quartiles of
-/// both, or than 2 %, are noise. Results of different devices are compared and said to be such.
+/// both, or than 2 %, are noise. How a machine drifts between two runs shows in neither: where it matters, measure A, B and
+/// A again. Results of different devices are compared and said to be such.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Results before
