@@ -308,6 +308,31 @@ fn packed_files_that_lie() {
     );
 }
 
+/// Symmetric codes have no lowest number; kernels may count on it.
+#[test]
+fn two_bits_that_no_encoder_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    write_mixed(&path("in"));
+    for spec in ["int2", "int2(scale=row)", "int2(group=32)", "ternary_mean(scale=row)"] {
+        let spec: Spec = spec.parse().unwrap();
+        quantize_file(&path("in"), &path("packed"), false, &mut |_| Ok(Some(spec)), &mut |_| ()).unwrap();
+        let (header, data) = split(&std::fs::read(path("packed")).unwrap());
+        let at = header["matrix"]["data_offsets"][0].as_u64().unwrap() as usize;
+        for (byte, fits) in [(0b0100_1101, true), (0b0110_1101, false), (0b1000_0000, false)] {
+            let mut data = data.clone();
+            data[at + 1] = byte;
+            std::fs::write(path("changed"), safetensors(&header, &data)).unwrap();
+            let reader = Reader::open(&path("changed")).unwrap();
+            let result = reader.packed(reader.entry("matrix").unwrap());
+            match fits {
+                true => assert!(result.is_ok(), "{spec}"),
+                false => assert_contains(&result.unwrap_err().to_string(), &["`matrix`", "a code is -2"]),
+            }
+        }
+    }
+}
+
 /// Thousands of damaged copies of a packed and a plain file: an error or a correct file, never a panic.
 #[test]
 fn damaged_bytes_never_panic() {

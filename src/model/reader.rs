@@ -150,6 +150,12 @@ impl Reader {
             Packed::from_parts(format, rows, cols, codes, scales, exceptions)
         };
         let packed = packed.map_err(|error| self.in_tensor(&entry.name, error))?;
+        // Kernels with bit planes rely on its absence.
+        let has_no_lowest = matches!(format, Format::Int { bits: 2, .. } | Format::TernaryMean { .. });
+        if has_no_lowest && packed.codes.iter().any(|word| word & 0xaaaa_aaaa & !(word << 1) != 0) {
+            let error = format!("a code is -2, which {format} does not have: the file is damaged");
+            return Err(self.in_tensor(&entry.name, Error::Invalid(error)));
+        }
         // Formats of other programs overflow as those do; the rest never hold such a scale.
         let may_overflow =
             matches!(format, Format::MxIntCuda { .. } | Format::Base11Nine32 { .. } | Format::Element { .. });
