@@ -88,13 +88,11 @@ pub(super) fn count_exceptions(file: &TensorFile, tensor: &TensorInfo, job: &Job
     Ok(count)
 }
 
-/// Calls `f(first row, strip, its values)` in order; there are no values where the file holds the blocks of the format.
-fn for_each_strip(
-    file: &TensorFile,
-    tensor: &TensorInfo,
-    job: &Job,
-    f: &mut dyn FnMut(usize, Packed, &[f32]) -> Result<()>,
-) -> Result<()> {
+/// Takes the first row, a strip and its values.
+type OnStrip<'a> = dyn FnMut(usize, Packed, &[f32]) -> Result<()> + 'a;
+
+/// Calls `f` for the strips in order; there are no values where the file holds the blocks of the format.
+fn for_each_strip(file: &TensorFile, tensor: &TensorInfo, job: &Job, f: &mut OnStrip<'_>) -> Result<()> {
     let &Job { spec, rows, cols, transposed } = job;
     if let Element::Ggml(kind) = tensor.element {
         let Some(stored) = format_of(kind).filter(|stored| *stored == spec.weight) else {
