@@ -49,7 +49,7 @@
 //! | [`run`] | one interface over engine and reference; the generation loop, examples as batches | `engine`, `reference`, `model`, `graph` |
 //! | [`eval`] | loss, perplexity, accuracy, divergence, agreement, noise of weights, memory accounting | `run`, `model`, `graph`, `format` |
 //! | [`cases`] | *the* case table: every kernel x formats x shapes x tolerance; model verification | all above |
-//! | [`bench`] | times of kernels, attention, models and pipelines on what the engine runs; ceilings; comparison of results | `cases`, `eval`, `run`, `model`, `engine`, `gpu`, `shader`, `reference`, `graph`, `format` |
+//! | [`mod@bench`] | times of kernels, attention, models and pipelines on what the engine runs; ceilings; comparison of results | `cases`, `eval`, `run`, `model`, `engine`, `gpu`, `shader`, `reference`, `graph`, `format` |
 //! | [`search`] | spaces of assignments, samplers, evaluators, the journal, reports | `eval`, `run`, `engine`, `gpu`, `model`, `graph`, `format` |
 //! | `cli` (program) | the verbs; the only user of clap, anyhow and progress bars | all above |
 //!
