@@ -14,7 +14,7 @@ use crate::format::{ActivationFormat, ActivationScope, Format, Spec};
 use crate::gpu::{Clock, Gpu};
 use crate::graph::Mask;
 use crate::reference::Heads;
-use crate::shader::DeviceClass;
+use crate::shader::{Contract, DeviceClass, Kernel};
 
 /// Heads of the attention that `bench kernels` times.
 const HEADS: usize = 8;
@@ -293,11 +293,20 @@ fn decodes(gpu: &Arc<Gpu>, subject: &Subject) -> Result<Option<String>> {
     }))
 }
 
+/// Whether a pipeline of this name multiplies integer codes.
+fn multiplies_integers(pipeline: &str) -> bool {
+    let name = pipeline.split(['<', ' ']).next().unwrap_or_default();
+    Kernel::ALL
+        .iter()
+        .map(|kernel| kernel.row())
+        .any(|row| row.contract == Contract::Integer && row.name == name)
+}
+
 impl Row {
     fn rate(&mut self, ceilings: Option<&Ceilings>) {
         let median = |name| self.measurements.get(name).map(|m: &Measurement| m.summary.median.max(1e-12));
         let (fused, naive) = (median("fused"), median("naive"));
-        let integer = |side: &Side| side.kernels.iter().any(|kernel| kernel.contains("_i8"));
+        let integer = |side: &Side| side.kernels.iter().any(|name| multiplies_integers(name));
         let arithmetic = ceilings.map(|c| match self.fused.as_ref().is_some_and(integer) {
             true => c.dot4,
             false => c.f32,
@@ -371,6 +380,20 @@ pub fn default_shapes(op: Op, class: DeviceClass, layers: &[(usize, usize)]) -> 
 mod tests {
     use super::*;
     use crate::gpu::OpenOptions;
+
+    #[test]
+    fn integer_kernels_are_told_by_their_contract() {
+        for name in [
+            "gemv_i8<int4 group> store",
+            "gemm_paired_direct<int4 row> store",
+            "gemm_planes_direct<int2 row>",
+        ] {
+            assert!(multiplies_integers(name), "{name}");
+        }
+        for name in ["gemv<int4 group> store", "quantize_direct", "absmax", ""] {
+            assert!(!multiplies_integers(name), "{name}");
+        }
+    }
 
     #[test]
     fn what_fails_verification_has_no_time() {

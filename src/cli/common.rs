@@ -184,7 +184,7 @@ impl DeviceArgs {
         OpenOptions {
             adapter: self.adapter.clone(),
             checked: self.checked,
-            pipeline_cache: pipeline_cache(),
+            pipeline_cache: cache_folder().map(|folder| folder.join("pipelines")),
             ..OpenOptions::default()
         }
     }
@@ -214,15 +214,19 @@ impl DeviceArgs {
     }
 }
 
-/// Where compiled pipelines are kept: ANYBIT_CACHE, nowhere if that is empty, else the user's folder for caches.
-pub(crate) fn pipeline_cache() -> Option<PathBuf> {
-    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+/// Where packed weights and compiled pipelines are kept: ANYBIT_CACHE, nowhere if that is empty, else `anybit` in the
+/// user's folder for caches.
+pub(crate) fn cache_folder() -> Option<PathBuf> {
+    let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if std::env::var_os("ANYBIT_CACHE").is_some() {
-        return folder("ANYBIT_CACHE");
+        return of("ANYBIT_CACHE");
     }
-    let caches = folder("XDG_CACHE_HOME").or_else(|| folder("LOCALAPPDATA"));
-    let caches = caches.or_else(|| folder("HOME").map(|home| home.join(".cache")))?;
-    Some(caches.join("anybit")).filter(|path| path.is_absolute())
+    let base = of("XDG_CACHE_HOME").or_else(|| match std::env::consts::OS {
+        "windows" => of("LOCALAPPDATA"),
+        "macos" => of("HOME").map(|home| home.join("Library/Caches")),
+        _ => of("HOME").map(|home| home.join(".cache")),
+    });
+    base.map(|base| base.join("anybit"))
 }
 
 /// One line naming what runs the model.

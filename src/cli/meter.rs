@@ -38,20 +38,9 @@ impl MeterArgs {
             return Ok(Packer::new(model, Some(folder.clone()))?);
         }
         // Without a home there is no cache; one that cannot be made is no reason to stop either.
-        let folder = cache_folder().map(|folder| folder.join("packed"));
+        let folder = common::cache_folder().map(|folder| folder.join("packed"));
         Ok(Packer::new(model, folder).or_else(|_| Packer::new(model, None))?)
     }
-}
-
-/// `anybit` in the user's cache folder.
-pub(crate) fn cache_folder() -> Option<PathBuf> {
-    let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = of("XDG_CACHE_HOME").or_else(|| match std::env::consts::OS {
-        "windows" => of("LOCALAPPDATA"),
-        "macos" => of("HOME").map(|home| home.join("Library/Caches")),
-        _ => of("HOME").map(|home| home.join(".cache")),
-    });
-    base.map(|base| base.join("anybit"))
 }
 
 /// A number of bytes, with a unit of powers of 1000 or 1024.

@@ -1,6 +1,7 @@
 //! The verbs, one file each. The only place that knows clap, anyhow and progress bars.
 
 mod bench;
+mod chart_style;
 mod classify;
 mod columns;
 mod common;

@@ -2,10 +2,12 @@
 
 use anybit::bench::Ceilings;
 use anybit::bench::kernels::Row;
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::super::chart_style::{COLORS, INK, LINES, failed};
 
 /// Height of the roofline; below it stand the bars.
 const ROOFLINE: u32 = 560;
@@ -16,26 +18,10 @@ const BAR: u32 = 22;
 const MAX_BARS: usize = 60;
 /// Points are labelled up to this many.
 const MAX_LABELS: usize = 24;
-const INK: RGBColor = RGBColor(32, 32, 32);
-const LINES: RGBColor = RGBColor(226, 226, 226);
-/// Okabe and Ito's colors, which people with any color vision tell apart.
-const COLORS: [RGBColor; 7] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 140, 100),
-    RGBColor(150, 80, 130),
-    RGBColor(170, 130, 0),
-    RGBColor(60, 160, 220),
-    RGBColor(90, 90, 90),
-];
 
 /// Operations per byte and GOP/s as exponents of ten, and a label.
 type Point = (f64, f64, String);
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-
-fn failed(error: impl std::fmt::Display) -> anyhow::Error {
-    anyhow!("cannot draw the chart: {error}")
-}
 
 /// Both charts as SVG.
 pub(super) fn svg(rows: &[Row], ceilings: &Ceilings, device: &str) -> Result<String> {

@@ -2,25 +2,15 @@
 
 use anybit::model::Unit;
 use anybit::search::Measurement;
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::super::chart_style::{COLORS, INK, LINES, failed};
 
 use super::{Baseline, Plot, Row};
 
 const SIZE: (u32, u32) = (960, 600);
-const INK: RGBColor = RGBColor(32, 32, 32);
-const LINES: RGBColor = RGBColor(226, 226, 226);
-/// Okabe and Ito's colors, which people with any color vision tell apart.
-const COLORS: [RGBColor; 7] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 140, 100),
-    RGBColor(150, 80, 130),
-    RGBColor(170, 130, 0),
-    RGBColor(60, 160, 220),
-    RGBColor(90, 90, 90),
-];
 /// Points are labelled up to this many.
 const MAX_LABELS: usize = 40;
 /// What the logarithmic axis shows for a divergence of 0.
@@ -127,10 +117,6 @@ pub(super) fn svg(rows: &[Row], plot: Plot, unit: Unit, baseline: Baseline, mode
         root.present().map_err(failed)?;
     }
     Ok(text)
-}
-
-fn failed(error: impl std::fmt::Display) -> anyhow::Error {
-    anyhow!("cannot draw the chart: {error}")
 }
 
 /// A spec without its numbers: `int4(group=32)@int8` and `int8(group=64)@int8` are of one family.

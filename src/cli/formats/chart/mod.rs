@@ -4,11 +4,12 @@ mod scatter;
 mod values;
 
 use anybit::format::Factor;
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::super::chart_style::{INK, LINES, failed};
 use super::entry::{Entry, decibels};
 
 /// Pixels; what a page of text shows without scaling.
@@ -23,9 +24,7 @@ const MONO: f64 = 0.602;
 /// Longest label, in characters; the middle of a longer one is left out.
 const LONGEST: usize = 46;
 
-const INK: RGBColor = RGBColor(32, 32, 32);
 const FAINT: RGBColor = RGBColor(110, 110, 110);
-const LINES: RGBColor = RGBColor(222, 222, 222);
 
 /// How values are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -71,10 +70,6 @@ pub(crate) fn svg(entries: &[Entry], source: &str, axis: Axis) -> Result<String>
         root.present().map_err(failed)?;
     }
     Ok(text)
-}
-
-fn failed(error: impl std::fmt::Display) -> anyhow::Error {
-    anyhow!("cannot draw the chart: {error}")
 }
 
 /// plotters divides the size of a font by 1.24 for SVG.
