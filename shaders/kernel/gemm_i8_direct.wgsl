@@ -43,13 +43,13 @@ fn finish_row(m: u32, n0: u32, total: vec4<i32>, sums: vec4<f32>, ends: vec4<f32
 }
 
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
-    let tiles_n = (params.rows + TILE_N - 1u) / TILE_N;
+    let tiles_n = (params.rows - params.n_first + TILE_N - 1u) / TILE_N;
     let tile = folded(group, groups);
-    let m0 = (tile / tiles_n) * TILE_M;
-    let n0 = (tile % tiles_n) * TILE_N + lane;
+    let m0 = params.m_first + (tile / tiles_n) * TILE_M;
+    let n0 = params.n_first + (tile % tiles_n) * TILE_N + lane;
     // Rows past the end repeat the last one; their sums are never stored.
     let own = min(m0 + lane, params.m - 1u);
-    let x0 = own * (params.x_stride / 4u);
+    let x0 = own * (params.x_stride / 4u) - params.x_base;
     if m0 >= params.m { return; }
     let last = params.rows - 1u;
     let n = min(vec4<u32>(n0, n0 + WORKGROUP, n0 + 2u * WORKGROUP, n0 + 3u * WORKGROUP), vec4<u32>(last));

@@ -1,12 +1,12 @@
 // rms_norm_direct: rms_norm for software drivers, where a workgroup and a reduction cost as much as a hundred elements.
 // Partition: one invocation per head. Preconditions: columns and strides are multiples of 4.
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
-    let at = folded(group, groups) * TILE_M + lane;
+    let at = params.m_first * params.heads + folded(group, groups) * TILE_M + lane;
     let last = params.m * params.heads - 1u;
     let row = min(at, last) / params.heads;
     let quads = params.cols / 4u;
     let column = (min(at, last) - row * params.heads) * quads;
-    let x0 = row * (params.x_stride / 4u) + column;
+    let x0 = row * (params.x_stride / 4u) + column - params.x_base;
     let y0 = row * (params.y_stride / 4u) + column;
     var squares = vec4<f32>();
     for (var i = 0u; i < quads; i++) { squares += x[x0 + i] * x[x0 + i]; }

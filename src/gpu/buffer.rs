@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::device::{Gpu, lock, translate};
+use super::window::{ALIGNMENT, WINDOW};
 use crate::error::{Error, Result};
 
 /// Staging of uploads is bounded by submitting after this many bytes.
@@ -59,6 +60,12 @@ impl Gpu {
     fn allocate(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages, limit: u64) -> Result<Buffer> {
         self.check()?;
         let bytes = bytes.max(16).checked_next_multiple_of(16).unwrap_or(u64::MAX);
+        // Where buffers are read through uniform windows, every one shows at least one.
+        let windows = usage == wgpu::BufferUsages::STORAGE && self.windows();
+        let (usage, size) = match windows {
+            true => (usage | wgpu::BufferUsages::UNIFORM, bytes.max(WINDOW).next_multiple_of(ALIGNMENT)),
+            false => (usage, bytes),
+        };
         if bytes > limit {
             return Err(Error::unavailable(format!(
                 "{label} needs {bytes} bytes in one binding, this device allows {}; use fewer tokens, sequences or \
@@ -70,7 +77,7 @@ impl Gpu {
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
-            size: bytes,
+            size,
             usage: usage | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
             mapped_at_creation: false,
         });
@@ -78,9 +85,10 @@ impl Gpu {
         if let Some(error) = errors.into_iter().flatten().next() {
             return Err(translate(error, &format!("allocating {bytes} bytes for {label}")));
         }
-        let before = self.allocated.fetch_add(bytes, Ordering::Relaxed);
-        self.peak.fetch_max(before + bytes, Ordering::Relaxed);
-        Ok(Buffer { raw, bytes, _accounted: Arc::new(Accounted { bytes, total: self.allocated.clone() }) })
+        let before = self.allocated.fetch_add(size, Ordering::Relaxed);
+        self.peak.fetch_max(before + size, Ordering::Relaxed);
+        let accounted = Accounted { bytes: size, total: self.allocated.clone() };
+        Ok(Buffer { raw, bytes, _accounted: Arc::new(accounted) })
     }
 
     /// Copies `data` to the start of `buffer`; its length must be a multiple of 4.

@@ -22,6 +22,8 @@ pub struct OpenOptions {
     pub checked: bool,
     /// Uses subgroup variants where the adapter has them.
     pub subgroups: bool,
+    /// Reads operands through uniform blocks where the partition is that of a software driver.
+    pub windows: bool,
     /// Lowers the binding limit (bytes), to exercise splitting; `None` takes the adapter's.
     pub max_binding: Option<u64>,
     /// Overrides the partition class; `None` takes the adapter's kind.
@@ -37,6 +39,7 @@ impl Default for OpenOptions {
             adapter: None,
             checked: false,
             subgroups: true,
+            windows: true,
             max_binding: None,
             class: None,
             pipeline_cache: None,
@@ -145,6 +148,12 @@ impl Gpu {
             max_binding,
             failure,
         })
+    }
+
+    /// Whether operands are read through uniform blocks where they can be: software drivers read those several times as
+    /// fast as storage.
+    pub fn windows(&self) -> bool {
+        self.options.windows && self.class == DeviceClass::Cpu && self.subgroups
     }
 
     /// What the device is.

@@ -7,6 +7,7 @@ mod device;
 mod pipeline;
 mod recording;
 mod timing;
+mod window;
 
 pub use adapter::{AdapterSummary, adapters};
 pub use buffer::Buffer;

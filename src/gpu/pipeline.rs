@@ -12,6 +12,8 @@ pub struct Pipeline {
     pub(super) layout: wgpu::BindGroupLayout,
     pub(super) bindings: Vec<Binding>,
     pub(super) params: &'static [&'static str],
+    /// What it was linked from, but for microkernels.
+    pub(super) variant: Option<Variant>,
     /// The partition it was compiled for.
     pub tile: Tile,
     /// Name for reports.
@@ -24,6 +26,7 @@ struct Parts {
     bindings: Vec<Binding>,
     params: &'static [&'static str],
     tile: Tile,
+    variant: Option<Variant>,
 }
 
 impl Gpu {
@@ -46,6 +49,7 @@ impl Gpu {
             bindings: variant.bindings(),
             params: row.params,
             tile: variant.tile,
+            variant: Some(variant),
         };
         let pipeline = Arc::new(self.compile(parts, &text)?);
         Ok(lock(&self.pipelines).entry(text).or_insert(pipeline).clone())
@@ -61,6 +65,7 @@ impl Gpu {
             bindings: Probe::bindings(),
             params: Probe::PARAMS,
             tile: Tile { workgroup: Probe::WORKGROUP, ..Tile::elementwise() },
+            variant: None,
         };
         Ok(Arc::new(self.compile(parts, probe.text())?))
     }
@@ -72,7 +77,7 @@ impl Gpu {
 
     fn compile(&self, parts: Parts, text: &str) -> Result<Pipeline> {
         self.check()?;
-        let Parts { name, bindings, params, tile } = parts;
+        let Parts { name, bindings, params, tile, variant } = parts;
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(&name),
@@ -96,8 +101,11 @@ impl Gpu {
         };
         let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
         for (i, binding) in bindings.iter().enumerate() {
-            let read_only = binding.access == Access::Read;
-            entries.push(entry(i as u32 + 1, wgpu::BufferBindingType::Storage { read_only }));
+            let ty = match binding.access {
+                Access::Window => wgpu::BufferBindingType::Uniform,
+                access => wgpu::BufferBindingType::Storage { read_only: access == Access::Read },
+            };
+            entries.push(entry(i as u32 + 1, ty));
         }
         let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some(&name),
@@ -123,6 +131,6 @@ impl Gpu {
         if let Some(error) = pollster::block_on(scope.pop()) {
             return Err(translate(error, &format!("compiling {name}")));
         }
-        Ok(Pipeline { raw, layout, bindings, params, tile, name })
+        Ok(Pipeline { raw, layout, bindings, params, variant, tile, name })
     }
 }

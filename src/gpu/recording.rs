@@ -5,19 +5,28 @@ use std::sync::Arc;
 use super::buffer::Buffer;
 use super::device::{Gpu, translate};
 use super::pipeline::Pipeline;
+use super::window::{Operand, WINDOW, pieces};
 use crate::error::{Error, Result};
+use crate::shader::Access;
 
 /// Workgroups per dimension every WebGPU device runs.
 const MAX_GROUPS: u64 = 65535;
 /// Offset alignment of uniform blocks every WebGPU device accepts.
 const UNIFORM_SLOT: usize = 256;
 
+/// Parameters that are 0 where a caller does not give them: the first row of every axis, the first vector of every
+/// binding.
+const UNLESS_SPLIT: [&str; 6] = ["zero", "m_first", "n_first", "x_base", "z_base", "codes_base"];
+
 /// One dispatch before its uniform block has a place.
+#[derive(Clone)]
 struct Draft {
     pipeline: Arc<Pipeline>,
-    buffers: Vec<Buffer>,
+    /// What is bound, from which byte on.
+    buffers: Vec<(Buffer, u64)>,
     params: Vec<u32>,
-    groups: (u32, u32),
+    /// Workgroups.
+    groups: u64,
 }
 
 /// Collects dispatches; [`Binder::finish`] places their parameters in one uniform buffer.
@@ -68,19 +77,19 @@ impl Binder {
         let mut bound = Vec::with_capacity(pipeline.bindings.len());
         for binding in &pipeline.bindings {
             let found = buffers.iter().find(|(name, _)| *name == binding.name);
-            bound.push(found.ok_or_else(|| missing("buffer", binding.name))?.1.clone());
+            bound.push((found.ok_or_else(|| missing("buffer", binding.name))?.1.clone(), 0));
         }
         let mut values = Vec::with_capacity(pipeline.params.len());
         for param in pipeline.params {
             let found = params.iter().find(|(name, _)| name == param);
             values.push(match found {
                 Some((_, value)) => *value,
-                None if *param == "zero" => 0,
+                None if UNLESS_SPLIT.contains(param) => 0,
                 None => return Err(missing("parameter", param)),
             });
         }
         if groups > 0 {
-            let groups = fold(groups)?;
+            fold(groups)?;
             self.drafts.push(Draft { pipeline, buffers: bound, params: values, groups });
         }
         Ok(())
@@ -94,18 +103,22 @@ impl Binder {
         if self.drafts.is_empty() {
             return Ok(Recording { dispatches: Vec::new(), uniforms: None });
         }
-        let mut data = vec![0u8; self.drafts.len() * UNIFORM_SLOT];
-        for (slot, draft) in data.chunks_mut(UNIFORM_SLOT).zip(&self.drafts) {
+        let mut drafts = Vec::with_capacity(self.drafts.len());
+        for draft in self.drafts {
+            draft.split(gpu, &mut drafts)?;
+        }
+        let mut data = vec![0u8; drafts.len() * UNIFORM_SLOT];
+        for (slot, draft) in data.chunks_mut(UNIFORM_SLOT).zip(&drafts) {
             slot[..draft.params.len() * 4].copy_from_slice(bytemuck::cast_slice(&draft.params));
         }
         let uniforms = gpu.uniform("parameters", data.len() as u64)?;
         gpu.upload(&uniforms, &data)?;
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let dispatches = self
-            .drafts
+        let dispatches = drafts
             .into_iter()
             .enumerate()
             .map(|(i, draft)| {
+                let groups = fold(draft.groups)?;
                 let size = (draft.params.len().next_multiple_of(4) * 4) as u64;
                 let mut entries = vec![wgpu::BindGroupEntry {
                     binding: 0,
@@ -115,24 +128,93 @@ impl Binder {
                         size: std::num::NonZeroU64::new(size),
                     }),
                 }];
-                for (j, buffer) in draft.buffers.iter().enumerate() {
-                    entries.push(wgpu::BindGroupEntry {
-                        binding: j as u32 + 1,
-                        resource: buffer.raw.as_entire_binding(),
-                    });
+                let bindings = draft.buffers.iter().zip(&draft.pipeline.bindings);
+                for (j, ((buffer, offset), binding)) in bindings.enumerate() {
+                    let resource = match binding.access {
+                        Access::Window => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                            buffer: &buffer.raw,
+                            offset: *offset,
+                            size: std::num::NonZeroU64::new(WINDOW),
+                        }),
+                        _ => buffer.raw.as_entire_binding(),
+                    };
+                    entries.push(wgpu::BindGroupEntry { binding: j as u32 + 1, resource });
                 }
                 let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
                     label: Some(&draft.pipeline.name),
                     layout: &draft.pipeline.layout,
                     entries: &entries,
                 });
-                Dispatch { pipeline: draft.pipeline, bind_group, groups: draft.groups }
+                Ok(Dispatch { pipeline: draft.pipeline, bind_group, groups })
             })
-            .collect();
+            .collect::<Result<Vec<_>>>();
         if let Some(error) = pollster::block_on(scope.pop()) {
             return Err(translate(error, "binding buffers"));
         }
-        Ok(Recording { dispatches, uniforms: Some(uniforms) })
+        Ok(Recording { dispatches: dispatches?, uniforms: Some(uniforms) })
+    }
+}
+
+impl Draft {
+    fn param(&self, name: &str) -> Option<u32> {
+        let at = self.pipeline.params.iter().position(|param| *param == name)?;
+        self.params.get(at).copied()
+    }
+
+    fn set(&mut self, name: &str, value: u32) {
+        if let Some(at) = self.pipeline.params.iter().position(|param| *param == name) {
+            self.params[at] = value;
+        }
+    }
+
+    /// Appends this dispatch, on devices that read uniform blocks faster split into windows.
+    fn split(self, gpu: &Gpu, to: &mut Vec<Self>) -> Result<()> {
+        let Some(variant) = self.pipeline.variant.as_ref().filter(|_| gpu.windows()) else {
+            to.push(self);
+            return Ok(());
+        };
+        let bound = |name: &str| self.pipeline.bindings.iter().position(|binding| binding.name == name);
+        let mut operands = Vec::new();
+        for windowed in variant.windows_possible() {
+            if let (Some(at), Some(rows), Some(stride)) =
+                (bound(windowed.name), self.param(windowed.rows), self.param(windowed.stride))
+            {
+                operands.push(Operand { windowed, buffer: &self.buffers[at].0, rows, stride });
+            }
+        }
+        let tile = variant.tile;
+        let pieces = pieces(&operands, |rows| if rows == "m" { tile.tile_m } else { tile.tile_n }.into());
+        let Some(first) = pieces.first() else {
+            to.push(self);
+            return Ok(());
+        };
+        let mut variant = variant.clone();
+        variant.windows = first.offsets.iter().map(|(name, ..)| *name).collect();
+        let pipeline = gpu.pipeline(&variant)?;
+        let rows = self.param("m").unwrap_or(1).max(1);
+        for piece in pieces {
+            let mut draft = Self { pipeline: pipeline.clone(), ..self.clone() };
+            for (end_name, first_name, first, end) in piece.ranges {
+                draft.set(end_name, end);
+                draft.set(first_name, first);
+            }
+            for (name, base, offset) in piece.offsets {
+                draft.set(base, (offset / 16) as u32);
+                if let Some(at) = bound(name) {
+                    draft.buffers[at].1 = offset;
+                }
+            }
+            let of = |end: &str, first: &str| {
+                u64::from(draft.param(end).unwrap_or(0) - draft.param(first).unwrap_or(0))
+            };
+            draft.groups = match tile.tile_n {
+                // Invocations are divided as the rows are.
+                1 => (self.groups * of("m", "m_first")).div_ceil(rows.into()),
+                _ => of("m", "m_first").div_ceil(tile.tile_m.into()) * of("rows", "n_first").div_ceil(tile.tile_n.into()),
+            };
+            to.push(draft);
+        }
+        Ok(())
     }
 }
 

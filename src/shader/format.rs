@@ -162,6 +162,16 @@ impl FormatVariant {
         if self.wide { "array<vec4<u32>>" } else { "array<u32>" }
     }
 
+    /// Whether its code words are bound as vectors of four.
+    pub(super) fn is_wide(self) -> bool {
+        self.wide
+    }
+
+    /// Whether exceptions follow its scales.
+    pub(super) fn is_patched(self) -> bool {
+        self.patched
+    }
+
     /// Whether integer kernels can run on it: integer codes with one scale per chunk.
     pub fn has_chunk_codes(self) -> bool {
         let integers = match self.codes {

@@ -11,13 +11,16 @@ mod tile;
 
 use std::fmt::Write as _;
 
-pub use catalog::{Access, Binding, Kernel, KernelRow};
+pub use catalog::{Access, Binding, Kernel, KernelRow, Windowed};
 pub use epilogue::Epilogue;
 pub use format::FormatVariant;
 pub use probe::Probe;
 pub use tile::{DeviceClass, Tile};
 
 use crate::graph::Function;
+
+/// Vectors of 16 bytes that a uniform window shows, as many as every WebGPU device binds.
+pub const WINDOW_QUADS: u32 = 4096;
 
 /// What a kernel needs from a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub struct Variant {
     pub tile: Tile,
     /// Uses subgroup reductions.
     pub subgroup: bool,
+    /// Names of the bindings read through uniform windows, of those of [`KernelRow::windows`].
+    pub windows: Vec<&'static str>,
     /// Kernel constants, e.g. `HEAD_DIM`.
     pub constants: Vec<(&'static str, u32)>,
 }
@@ -50,7 +55,7 @@ pub struct Variant {
 impl Variant {
     /// A kernel without packed operand or epilogue.
     pub fn plain(kernel: Kernel, tile: Tile) -> Self {
-        Self { kernel, format: None, epilogue: None, tile, subgroup: false, constants: Vec::new() }
+        Self { kernel, format: None, epilogue: None, tile, subgroup: false, windows: Vec::new(), constants: Vec::new() }
     }
 
     /// Sets a kernel constant.
@@ -72,7 +77,14 @@ impl Variant {
         name
     }
 
-    /// Storage bindings in binding order; binding 0 is the uniform block, these follow from 1.
+    /// The bindings that windows can serve.
+    pub fn windows_possible(&self) -> impl Iterator<Item = &'static Windowed> {
+        let (patched, wide) = self.format.map_or((false, true), |f| (f.is_patched(), f.is_wide()));
+        let windows = self.kernel.row().windows.iter();
+        windows.filter(move |windowed| !patched && (wide || windowed.name != "codes"))
+    }
+
+    /// Bindings in binding order; binding 0 is the uniform block, these follow from 1.
     pub fn bindings(&self) -> Vec<Binding> {
         let row = self.kernel.row();
         let mut bindings = row.bindings.to_vec();
@@ -81,6 +93,11 @@ impl Variant {
         }
         if let Some(epilogue) = self.epilogue {
             bindings.extend(epilogue.bindings());
+        }
+        for binding in &mut bindings {
+            if self.windows.contains(&binding.name) {
+                binding.access = Access::Window;
+            }
         }
         bindings
     }
@@ -125,18 +142,20 @@ pub fn link(variant: &Variant) -> String {
     }
     text.push_str("}\n@group(0) @binding(0) var<uniform> params: Params;\n");
     for (i, binding) in variant.bindings().iter().enumerate() {
-        let access = match binding.access {
-            Access::Read => "read",
-            Access::Write => "read_write",
+        let Binding { name, ty, access } = *binding;
+        let i = i + 1;
+        let _ = match access {
+            Access::Read => writeln!(text, "@group(0) @binding({i}) var<storage, read> {name}: {ty};"),
+            Access::Write => writeln!(text, "@group(0) @binding({i}) var<storage, read_write> {name}: {ty};"),
+            Access::Window => {
+                let element = ty.trim_start_matches("array<").trim_end_matches('>');
+                // The closing bracket of the element went with that of the array.
+                writeln!(text, "@group(0) @binding({i}) var<uniform> {name}: array<{element}>, {WINDOW_QUADS}>;")
+            }
         };
-        let _ = writeln!(
-            text,
-            "@group(0) @binding({}) var<storage, {access}> {}: {};",
-            i + 1,
-            binding.name,
-            binding.ty
-        );
     }
+    let based = row.params.contains(&"codes_base");
+    let _ = writeln!(text, "fn codes_base() -> u32 {{ return {}; }}", if based { "params.codes_base" } else { "0u" });
     text.push_str(lib!("contract"));
     if row.reduces {
         text.push_str(if variant.subgroup { lib!("reduce_subgroup") } else { lib!("reduce") });
