@@ -65,6 +65,14 @@ fn reductions_without_subgroups() {
 }
 
 #[test]
+fn operands_in_storage_where_windows_are_the_default() {
+    let kernels: Vec<Kernel> = Kernel::ALL.into_iter().filter(|k| !k.row().windows.is_empty()).collect();
+    assert!(kernels.len() > 8, "{kernels:?}");
+    let options = OpenOptions { windows: false, ..OpenOptions::default() };
+    run(options, &Filter { kernels, cover: true, ..Filter::default() });
+}
+
+#[test]
 fn the_other_kind_of_partition() {
     let own = open(OpenOptions::default()).class();
     let class = Some(if own == DeviceClass::Cpu { DeviceClass::Gpu } else { DeviceClass::Cpu });

@@ -210,7 +210,10 @@ impl Draft {
             draft.groups = match tile.tile_n {
                 // Invocations are divided as the rows are.
                 1 => (self.groups * of("m", "m_first")).div_ceil(rows.into()),
-                _ => of("m", "m_first").div_ceil(tile.tile_m.into()) * of("rows", "n_first").div_ceil(tile.tile_n.into()),
+                _ => {
+                    of("m", "m_first").div_ceil(tile.tile_m.into())
+                        * of("rows", "n_first").div_ceil(tile.tile_n.into())
+                }
             };
             to.push(draft);
         }

@@ -141,7 +141,10 @@ mod tests {
                     assert_eq!(window.first, next);
                     assert!(window.end > window.first && window.offset.is_multiple_of(ALIGNMENT));
                     assert!(window.offset <= u64::from(window.first) * row_bytes);
-                    assert!(u64::from(window.end) * row_bytes <= window.offset + WINDOW, "{rows} rows of {stride}");
+                    assert!(
+                        u64::from(window.end) * row_bytes <= window.offset + WINDOW,
+                        "{rows} rows of {stride}"
+                    );
                     assert!(window.offset + WINDOW <= bytes);
                     next = window.end;
                 }

@@ -50,8 +50,10 @@ pub struct Windowed {
 }
 
 /// Rows of x, rows of z, rows of W.
-const WINDOW_X: Windowed = Windowed { name: "x", rows: "m", stride: "x_stride", first: "m_first", base: "x_base" };
-const WINDOW_Z: Windowed = Windowed { name: "z", rows: "m", stride: "z_stride", first: "m_first", base: "z_base" };
+const WINDOW_X: Windowed =
+    Windowed { name: "x", rows: "m", stride: "x_stride", first: "m_first", base: "x_base" };
+const WINDOW_Z: Windowed =
+    Windowed { name: "z", rows: "m", stride: "z_stride", first: "m_first", base: "z_base" };
 const WINDOW_W: Windowed =
     Windowed { name: "codes", rows: "rows", stride: "row_words", first: "n_first", base: "codes_base" };
 const OF_X: &[Windowed] = &[WINDOW_X];
@@ -272,11 +274,19 @@ impl Kernel {
         const I: Contract = Contract::Integer;
         const ELEMENTWISE: &[&str] = &["m", "cols", "x_stride", "y_stride"];
         const HEADS: &[&str] = &["m", "heads", "cols", "x_stride", "y_stride", "eps"];
-        const HEADS_WINDOW: &[&str] = &["m", "heads", "cols", "x_stride", "y_stride", "eps", "m_first", "x_base"];
+        const HEADS_WINDOW: &[&str] =
+            &["m", "heads", "cols", "x_stride", "y_stride", "eps", "m_first", "x_base"];
         const TWO: &[&str] = &["m", "cols", "x_stride", "z_stride", "y_stride"];
         const PRODUCT: &[&str] = matrix_params!("m", "x_stride", "y_stride", "y_offset");
         const TILES: &[&str] = matrix_params!(
-            "m", "x_stride", "y_stride", "y_offset", "m_first", "n_first", "x_base", "codes_base"
+            "m",
+            "x_stride",
+            "y_stride",
+            "y_offset",
+            "m_first",
+            "n_first",
+            "x_base",
+            "codes_base"
         );
         const CACHE: &[&str] = &[
             "m", "heads", "kv_heads", "head_dim", "context", "span", "window", "scale", "x_stride",

@@ -55,7 +55,15 @@ pub struct Variant {
 impl Variant {
     /// A kernel without packed operand or epilogue.
     pub fn plain(kernel: Kernel, tile: Tile) -> Self {
-        Self { kernel, format: None, epilogue: None, tile, subgroup: false, windows: Vec::new(), constants: Vec::new() }
+        Self {
+            kernel,
+            format: None,
+            epilogue: None,
+            tile,
+            subgroup: false,
+            windows: Vec::new(),
+            constants: Vec::new(),
+        }
     }
 
     /// Sets a kernel constant.
@@ -150,12 +158,19 @@ pub fn link(variant: &Variant) -> String {
             Access::Window => {
                 let element = ty.trim_start_matches("array<").trim_end_matches('>');
                 // The closing bracket of the element went with that of the array.
-                writeln!(text, "@group(0) @binding({i}) var<uniform> {name}: array<{element}>, {WINDOW_QUADS}>;")
+                writeln!(
+                    text,
+                    "@group(0) @binding({i}) var<uniform> {name}: array<{element}>, {WINDOW_QUADS}>;"
+                )
             }
         };
     }
     let based = row.params.contains(&"codes_base");
-    let _ = writeln!(text, "fn codes_base() -> u32 {{ return {}; }}", if based { "params.codes_base" } else { "0u" });
+    let _ = writeln!(
+        text,
+        "fn codes_base() -> u32 {{ return {}; }}",
+        if based { "params.codes_base" } else { "0u" }
+    );
     text.push_str(lib!("contract"));
     if row.reduces {
         text.push_str(if variant.subgroup { lib!("reduce_subgroup") } else { lib!("reduce") });
@@ -256,6 +271,18 @@ pub fn all_variants() -> Vec<Variant> {
             }
         }
     }
+    // Through windows: what they change does not depend on the epilogue.
+    let plain = |variant: &&Variant| variant.epilogue.is_none_or(|epilogue| epilogue == Epilogue::Store);
+    let windowed: Vec<Variant> = all
+        .iter()
+        .filter(plain)
+        .map(|variant| Variant {
+            windows: variant.windows_possible().map(|w| w.name).collect(),
+            ..variant.clone()
+        })
+        .filter(|variant| !variant.windows.is_empty())
+        .collect();
+    all.extend(windowed);
     all
 }
 

@@ -6,6 +6,7 @@ mod limits;
 mod models;
 mod residency;
 mod trials;
+mod windows;
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,0 +1,79 @@
+//! Operands in uniform windows: many windows of rows and of columns give, bit for bit, what storage gives.
+
+use std::sync::Arc;
+
+use anybit::engine::{DeviceMatrix, MatMul, Resident};
+use anybit::format::Format;
+use anybit::gpu::{Gpu, OpenOptions};
+use anybit::graph::{Batch, Token};
+use anybit::model::Model;
+use anybit::reference;
+use anybit::shader::Epilogue;
+
+use super::{first_difference, gpu, open, runner, uniform, values};
+
+fn storage() -> Arc<Gpu> {
+    open(OpenOptions { windows: false, ..OpenOptions::default() })
+}
+
+/// Of x 3 windows and more, of W 2 and more but for the narrowest; the last of each begins before its rows.
+const PRODUCTS: [(usize, usize, usize); 3] = [(150, 300, 384), (97, 530, 512), (70, 90, 1000)];
+
+#[test]
+fn products_in_windows_equal_products_in_storage() {
+    let (windows, storage) = (gpu(), storage());
+    assert!(!storage.windows());
+    for text in [
+        "f32",
+        "f16",
+        "int8",
+        "int4(group=32)",
+        "int3(scale=row)",
+        "mxint8",
+        "nf4",
+        "base11",
+        "q6_k",
+        "fp8_e4m3",
+    ] {
+        let format: Format = text.parse().expect("a format");
+        for (m, rows, cols) in PRODUCTS {
+            if format.layout(rows, cols).is_err() {
+                continue; // blocks that the shape is no multiple of
+            }
+            let packed = format.encode(&values(rows * cols, 3), rows, cols).expect("weights");
+            let x = values(m * cols, 4);
+            let product = |gpu: &Gpu| {
+                let matrix = DeviceMatrix::upload(gpu, "w", &packed).expect("resident");
+                let product = MatMul { matrix: &matrix, m, epilogue: Epilogue::Store, naive: false };
+                product.run(gpu, &x, None, None).expect("a product")
+            };
+            let (got, want) = (product(&windows), product(&storage));
+            let what = format!("{text} {m}x{rows}x{cols}");
+            assert_eq!(first_difference(&got, &want), None, "{what}");
+            let weights = packed.decode();
+            let nmse = reference::nmse(&got, &reference::linear(&x, m, &weights, cols, None));
+            assert!(nmse < 1e-10, "{what}: NMSE {nmse:e}");
+        }
+    }
+}
+
+#[test]
+fn whole_models_in_windows_equal_models_in_storage() {
+    let model = Model::embedded().expect("model");
+    let token = |sequence: u32, i: u32| Token::new((31 * i + 7 * sequence) % 1000, sequence, i);
+    let tokens: Vec<Token> = (0..3).flat_map(|s| (0..120).map(move |i| token(s, i))).collect();
+    let batch = Batch::new(tokens, (0..360).step_by(9).collect());
+    let logits = |gpu: &Arc<Gpu>, format: &str| {
+        let mut resident = Resident::new(gpu.clone(), None);
+        let mut runner = runner(&mut resident, &model, &uniform(&model, format), 3, true);
+        runner.step(&batch).expect("a step");
+        runner.logits().expect("logits")
+    };
+    let storage = storage();
+    for format in
+        ["f16", "int4(group=32)", "qlinear(bits=8)", "qlinear(bits=4)", "qlinear(bits=2)", "mxint8@mxint8"]
+    {
+        let (got, want) = (logits(&gpu(), format), logits(&storage, format));
+        assert_eq!(first_difference(&got, &want), None, "{format}");
+    }
+}
