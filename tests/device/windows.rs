@@ -33,7 +33,7 @@ fn products_in_windows_equal_products_in_storage() {
         "nf4",
         "base11",
         "q6_k",
-        "fp8_e4m3",
+        "mxfp8_e4m3",
     ] {
         let format: Format = text.parse().expect("a format");
         for (m, rows, cols) in PRODUCTS {
