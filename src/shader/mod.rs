@@ -156,11 +156,10 @@ pub fn link(variant: &Variant) -> String {
             Access::Read => writeln!(text, "@group(0) @binding({i}) var<storage, read> {name}: {ty};"),
             Access::Write => writeln!(text, "@group(0) @binding({i}) var<storage, read_write> {name}: {ty};"),
             Access::Window => {
-                let element = ty.trim_start_matches("array<").trim_end_matches('>');
-                // The closing bracket of the element went with that of the array.
+                let element = ty.strip_prefix("array<").and_then(|ty| ty.strip_suffix('>')).unwrap_or(ty);
                 writeln!(
                     text,
-                    "@group(0) @binding({i}) var<uniform> {name}: array<{element}>, {WINDOW_QUADS}>;"
+                    "@group(0) @binding({i}) var<uniform> {name}: array<{element}, {WINDOW_QUADS}>;"
                 )
             }
         };
