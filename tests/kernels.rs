@@ -65,10 +65,10 @@ fn reductions_without_subgroups() {
 }
 
 #[test]
-fn operands_in_storage_where_windows_are_the_default() {
+fn operands_in_windows_where_storage_is_the_default() {
     let kernels: Vec<Kernel> = Kernel::ALL.into_iter().filter(|k| !k.row().windows.is_empty()).collect();
     assert!(kernels.len() > 8, "{kernels:?}");
-    let options = OpenOptions { windows: false, ..OpenOptions::default() };
+    let options = OpenOptions { windows: Some(1), ..OpenOptions::default() };
     run(options, &Filter { kernels, cover: true, ..Filter::default() });
 }
 

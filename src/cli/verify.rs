@@ -79,7 +79,11 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         if skip {
             continue;
         }
-        let options = OpenOptions { adapter: args.adapter.clone(), checked, ..OpenOptions::default() };
+        let mut options = OpenOptions { adapter: args.adapter.clone(), checked, ..OpenOptions::default() };
+        if checked {
+            // The cases have few rows; the other mode reads storage.
+            options.windows = Some(1);
+        }
         let gpu = Arc::new(Gpu::open(options.clone())?);
         if modes.is_empty() && !args.json {
             println!("device  {}", common::device_line(Some(&gpu)));

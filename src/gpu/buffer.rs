@@ -61,7 +61,7 @@ impl Gpu {
         self.check()?;
         let bytes = bytes.max(16).checked_next_multiple_of(16).unwrap_or(u64::MAX);
         // Where buffers are read through uniform windows, every one shows at least one.
-        let windows = usage == wgpu::BufferUsages::STORAGE && self.windows();
+        let windows = usage == wgpu::BufferUsages::STORAGE && self.windows().is_some();
         let (usage, size) = match windows {
             true => (usage | wgpu::BufferUsages::UNIFORM, bytes.max(WINDOW).next_multiple_of(ALIGNMENT)),
             false => (usage, bytes),

@@ -22,8 +22,10 @@ pub struct OpenOptions {
     pub checked: bool,
     /// Uses subgroup variants where the adapter has them.
     pub subgroups: bool,
-    /// Reads operands through uniform blocks where the partition is that of a software driver.
-    pub windows: bool,
+    /// From so many rows of x on operands are read through uniform blocks where the partition is that of a software
+    /// driver; `None` never. Such kernels take such a driver up to twice as long to compile, so that few rows do not
+    /// pay for it.
+    pub windows: Option<u32>,
     /// Lowers the binding limit (bytes), to exercise splitting; `None` takes the adapter's.
     pub max_binding: Option<u64>,
     /// Overrides the partition class; `None` takes the adapter's kind.
@@ -39,7 +41,7 @@ impl Default for OpenOptions {
             adapter: None,
             checked: false,
             subgroups: true,
-            windows: true,
+            windows: Some(256),
             max_binding: None,
             class: None,
             pipeline_cache: None,
@@ -150,10 +152,10 @@ impl Gpu {
         })
     }
 
-    /// Whether operands are read through uniform blocks where they can be: software drivers read those several times as
-    /// fast as storage.
-    pub fn windows(&self) -> bool {
-        self.options.windows && self.class == DeviceClass::Cpu && self.subgroups
+    /// From how many rows on operands are read through uniform blocks where they can be, if ever: software drivers read
+    /// those several times as fast as storage.
+    pub fn windows(&self) -> Option<u32> {
+        self.options.windows.filter(|_| self.class == DeviceClass::Cpu && self.subgroups)
     }
 
     /// What the device is.

@@ -169,7 +169,9 @@ impl Draft {
 
     /// Appends this dispatch, on devices that read uniform blocks faster split into windows.
     fn split(self, gpu: &Gpu, to: &mut Vec<Self>) -> Result<()> {
-        let Some(variant) = self.pipeline.variant.as_ref().filter(|_| gpu.windows()) else {
+        let rows = self.param("m").unwrap_or(0);
+        let pays = gpu.windows().is_some_and(|least| rows >= least.max(1));
+        let Some(variant) = self.pipeline.variant.as_ref().filter(|_| pays) else {
             to.push(self);
             return Ok(());
         };
@@ -191,7 +193,6 @@ impl Draft {
         let mut variant = variant.clone();
         variant.windows = first.offsets.iter().map(|(name, ..)| *name).collect();
         let pipeline = gpu.pipeline(&variant)?;
-        let rows = self.param("m").unwrap_or(1).max(1);
         for piece in pieces {
             let mut draft = Self { pipeline: pipeline.clone(), ..self.clone() };
             for (end_name, first_name, first, end) in piece.ranges {

@@ -12,8 +12,9 @@ use anybit::shader::{DeviceClass, Epilogue};
 
 use super::{first_difference, gpu, open, runner, uniform, values};
 
-fn storage() -> Arc<Gpu> {
-    open(OpenOptions { windows: false, ..OpenOptions::default() })
+/// With windows from so many rows on.
+fn device(windows: Option<u32>) -> Arc<Gpu> {
+    open(OpenOptions { windows, ..OpenOptions::default() })
 }
 
 /// Of x 3 windows and more, of W 2 and more but for the narrowest; the last of each begins before its rows.
@@ -21,10 +22,10 @@ const PRODUCTS: [(usize, usize, usize); 3] = [(150, 300, 384), (97, 530, 512), (
 
 #[test]
 fn products_in_windows_equal_products_in_storage() {
-    let (windows, storage) = (gpu(), storage());
-    assert!(!storage.windows());
+    let (windows, storage) = (device(Some(1)), device(None));
+    assert_eq!(storage.windows(), None);
     // A GPU reads storage anyway, and so does a driver without subgroups.
-    assert_eq!(windows.windows(), windows.class() == DeviceClass::Cpu && windows.subgroups());
+    assert_eq!(windows.windows().is_some(), windows.class() == DeviceClass::Cpu && windows.subgroups());
     for text in [
         "f32",
         "f16",
@@ -71,7 +72,7 @@ fn whole_models_in_windows_equal_models_in_storage() {
         runner.step(&batch).expect("a step");
         runner.logits().expect("logits")
     };
-    let storage = storage();
+    let storage = device(None);
     for format in
         ["f16", "int4(group=32)", "qlinear(bits=8)", "qlinear(bits=4)", "qlinear(bits=2)", "mxint8@mxint8"]
     {
