@@ -180,3 +180,50 @@ fn wrong_input_is_said_and_nothing_is_written() {
     place.fails(&["bench", "compare", "gone.json", "foreign.json"], &["cannot read", "gone.json"]);
     place.fails(&["bench", "compare", ".", "foreign.json"], &["cannot read"]);
 }
+
+#[test]
+fn tiles_are_kept_used_and_forgotten() {
+    let place = Place::new();
+    let cache = place.path("cache");
+    let anybit = |line: &[&str]| {
+        let mut command = place.command(line);
+        command.env("ANYBIT_CACHE", &cache);
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let tune = ["bench", "tune", "--shape", "2x37x64", "--format", "int4(group=32),f32"];
+    let (code, table, notes) = anybit(&[&tune[..], &["--json", "t.json"], &QUICK].concat());
+    assert_eq!(code, Some(0), "{notes}");
+    assert!(table.contains("gemm int4(group=32) 2x37x64") && notes.contains("kept"), "{table}{notes}");
+    let document = read(&place, "t.json");
+    assert_eq!(document["kind"], "tune");
+    for row in document["rows"].as_array().unwrap() {
+        assert!(row["candidates"].as_u64().unwrap() > 1);
+        assert_sound(&row["measurements"]["default"]);
+        assert_sound(&row["measurements"]["best"]);
+    }
+    let (code, markdown, _) = anybit(&["bench", "table", "t.json"]);
+    assert_eq!(code, Some(0));
+    assert!(markdown.contains(
+        "| tune | default | best | speed |\n|---|--:|--:|--:|\n| `gemm int4(group=32) 2x37x64` | "
+    ));
+    let kernels = ["bench", "kernels", "--op", "gemv", "--shape", "2x37x64", "--format", "f32"];
+    let (code, _, notes) = anybit(&[&kernels[..], &QUICK].concat());
+    assert!(code == Some(0) && notes.contains("measured for 2 products"), "{notes}");
+    let (code, _, notes) = anybit(&["bench", "tune", "--forget"]);
+    assert!(code == Some(0) && notes.contains("tiles-"), "{notes}");
+    let (code, _, notes) = anybit(&["bench", "tune", "--forget"]);
+    assert!(code == Some(0) && notes.contains("nothing was kept"), "{notes}");
+    let (_, _, notes) = anybit(&[&kernels[..], &QUICK].concat());
+    assert!(!notes.contains("measured for"), "{notes}");
+    for wrong in [
+        &["bench", "tune", "--rows", "0"][..],
+        &["bench", "tune", "--format", "int99"],
+        &["bench", "tune", "--shape", "1x0x4"],
+        &["bench", "tune", "--forget", "--shape", "1x2x3"],
+    ] {
+        let (code, _, notes) = anybit(wrong);
+        assert!(code == Some(2) && !notes.contains("panicked"), "{wrong:?}: {notes}");
+    }
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Measurement, VERSION};
+use super::{Measurement, Rates, VERSION};
 use crate::error::{Error, Result, invalid};
 
 /// Changes of medians below this part are noise, however narrow the samples lie: clocks and allocations differ from
@@ -20,6 +20,8 @@ pub struct Results {
     pub kind: String,
     /// Version of anybit.
     pub version: String,
+    /// The command line.
+    pub command: Vec<String>,
     /// When it was measured.
     pub date: String,
     /// Where it was measured.
@@ -46,6 +48,8 @@ pub struct Entry {
     pub name: String,
     /// Numbers by name.
     pub measurements: BTreeMap<String, Measurement>,
+    /// What follows from them, of kernels.
+    pub rates: Option<Rates>,
 }
 
 /// What became of a number.
@@ -272,7 +276,7 @@ mod tests {
             let error = results("kernels", &row("x", "fused", wrong)).unwrap_err().to_string();
             assert!(error.contains("no sound statistics"), "{error}");
         }
-        let newer = br#"{"anybit_bench": 2, "kind": "", "version": "", "date": "", "rows": [],
+        let newer = br#"{"anybit_bench": 2, "kind": "", "version": "", "date": "", "command": [], "rows": [],
             "device": {"name": "", "backend": "", "driver": ""}}"#;
         assert!(Results::parse(newer, "x").unwrap_err().to_string().contains("layout 2"));
     }

@@ -25,6 +25,8 @@ pub struct Document<R> {
     pub device: AdapterSummary,
     /// What times were read from.
     pub clock: Clock,
+    /// Products whose tiles were measured before on this device; see `bench tune`.
+    pub tuned: usize,
     /// What the device reaches at most, where that was measured.
     pub ceilings: Option<Ceilings>,
     /// Each has a `name` and `measurements`.
@@ -42,6 +44,7 @@ impl<R> Document<R> {
             date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             device: gpu.adapter().clone(),
             clock,
+            tuned: gpu.tuning().len(),
             ceilings: None,
             rows,
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::rotation::{self, Measured, Plan, Side};
 use super::subject::Subject;
@@ -74,7 +74,7 @@ pub struct Row {
 }
 
 /// What follows from times, bytes and operations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
     /// Operations per second of the fused side.
     pub operations: Option<f64>,
@@ -157,7 +157,7 @@ impl Case {
         spec.activation.map_or(Ok(()), |format| format.check_width(k)).map_err(wrong)
     }
 
-    fn subject(&self) -> Result<Subject> {
+    pub(super) fn subject(&self) -> Result<Subject> {
         let Shape { m, n, k } = self.shape;
         let spec = self.spec.unwrap_or(Spec::from(Format::F32));
         match self.op {
@@ -294,7 +294,7 @@ fn decodes(gpu: &Arc<Gpu>, subject: &Subject) -> Result<Option<String>> {
 }
 
 /// Whether a pipeline of this name multiplies integer codes.
-fn multiplies_integers(pipeline: &str) -> bool {
+pub(super) fn multiplies_integers(pipeline: &str) -> bool {
     let name = pipeline.split(['<', ' ']).next().unwrap_or_default();
     Kernel::ALL
         .iter()

@@ -21,11 +21,13 @@ mod sampling;
 pub mod startup;
 mod stats;
 mod subject;
+pub mod tune;
 
 pub use ceilings::Ceilings;
 pub use check::Verdict;
 pub use document::{Document, VERSION};
 pub use host::{cache_bytes, peak_host_bytes, reset_host_peak};
+pub use kernels::Rates;
 pub use op::{Op, Shape};
 pub use rotation::Side;
 pub use sampling::Sampling;

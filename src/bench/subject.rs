@@ -141,10 +141,14 @@ impl Subject {
 
     /// A session that has run the op once, on buffers of its own.
     pub(super) fn session(&self, gpu: &Arc<Gpu>, fused: bool) -> Result<Session> {
-        let mut resident = Resident::new(gpu.clone(), None);
+        self.session_on(&mut Resident::new(gpu.clone(), None), fused)
+    }
+
+    /// The same over the matrix that `resident` holds.
+    pub(super) fn session_on(&self, resident: &mut Resident, fused: bool) -> Result<Session> {
         let options = SessionOptions { sequences: 1, context: self.graph.context, fused, keep: false };
         let (graph, assignment) = (self.graph.clone(), self.assignment.clone());
-        let mut session = Session::new(&mut resident, graph, &self.source, assignment, options)?;
+        let mut session = Session::new(resident, graph, &self.source, assignment, options)?;
         if let Some(prefix) = &self.prefix {
             session.step(prefix)?;
         }

@@ -31,7 +31,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::engine::Method;
 use crate::error::{Error, Result, invalid};
 use crate::format::Packed;
 use crate::gpu::{Gpu, OpenOptions};
@@ -269,7 +268,7 @@ pub fn of_matrix(device: &Packed, truth: &Packed) -> Result<Vec<Case>> {
 
 /// Whether the device has the features that `kernel` is written for.
 pub fn available(gpu: &Gpu, kernel: Kernel) -> bool {
-    !kernel.row().direct || Method::Direct.runs_on(gpu, 1)
+    !kernel.row().direct || gpu.direct()
 }
 
 /// Runs the cases that `filter` accepts and the device has the features for; none stops the others. `progress` gets

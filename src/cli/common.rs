@@ -185,6 +185,7 @@ impl DeviceArgs {
             adapter: self.adapter.clone(),
             checked: self.checked,
             pipeline_cache: cache_folder().map(|folder| folder.join("pipelines")),
+            tiles: tiles_folder(),
             ..OpenOptions::default()
         }
     }
@@ -214,7 +215,7 @@ impl DeviceArgs {
     }
 }
 
-/// Where packed weights and compiled pipelines are kept: ANYBIT_CACHE, nowhere if that is empty, else `anybit` in the
+/// Where packed weights, compiled pipelines and measured tiles are kept: ANYBIT_CACHE, nowhere if that is empty, else `anybit` in the
 /// user's folder for caches.
 pub(crate) fn cache_folder() -> Option<PathBuf> {
     let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -227,6 +228,11 @@ pub(crate) fn cache_folder() -> Option<PathBuf> {
         _ => of("HOME").map(|home| home.join(".cache")),
     });
     base.map(|base| base.join("anybit"))
+}
+
+/// Where measured tiles are kept, in the same place.
+pub(crate) fn tiles_folder() -> Option<PathBuf> {
+    cache_folder().map(|folder| folder.join("tiles"))
 }
 
 /// One line naming what runs the model.

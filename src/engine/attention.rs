@@ -1,6 +1,5 @@
 //! Lowering of attention: one fused kernel, or scores, softmax and values.
 
-use super::matmul::Method;
 use super::plan::Lowering;
 use super::values::{Value, whole_quads};
 use crate::error::{Result, invalid};
@@ -60,7 +59,7 @@ impl Lowering<'_> {
             let sequences =
                 k_cache.bytes() as usize / (self.c.context * kv_heads * head_dim.next_multiple_of(4) * 4);
             let shared = q.rows >= 4 * sequences && head_dim.is_multiple_of(4) && q.offset.is_multiple_of(4);
-            let direct = gpu.class() == DeviceClass::Cpu && Method::Direct.runs_on(gpu, q.rows) && shared;
+            let direct = gpu.class() == DeviceClass::Cpu && gpu.direct() && shared;
             let (kernel, tile) = match direct {
                 true => (Kernel::AttentionDirect, Tile::attention_direct()),
                 false => (Kernel::Attention, Tile::attention(gpu.class())),

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use super::resident::{DeviceMatrix, Part};
 use crate::error::{Result, invalid};
 use crate::gpu::{Binder, Buffer, Gpu, Pipeline};
-use crate::shader::{DeviceClass, Epilogue, FormatVariant, Kernel, Tile, Variant};
+use crate::shader::{Choice, DeviceClass, Epilogue, FormatVariant, Kernel, Method, Product, Tile, Variant};
 
-/// Up to this many rows of x a GEMV is used, beyond it a tiled GEMM.
-pub(super) const GEMV_ROWS: usize = 8;
 /// Longest dot product of two i8 vectors that cannot overflow an i32 sum.
 const MAX_INTEGER_K: usize = (i32::MAX / (128 * 128)) as usize;
 
@@ -78,7 +76,6 @@ pub(super) fn multiply(
     target: &Target,
     scratch: Option<&Buffer>,
 ) -> Result<()> {
-    let method = Method::choose(gpu, m);
     for part in &matrix.parts {
         let (format, mut params, codes) = match scratch {
             Some(scratch) => {
@@ -88,9 +85,10 @@ pub(super) fn multiply(
             }
             None => (matrix.variant, matrix.params(part), &part.codes),
         };
-        let pipeline = pipeline(gpu, method, format, m, matrix.cols, operand, target.epilogue)?;
+        let choice = choice(gpu, format, m, part.rows, matrix.cols, operand);
+        let pipeline = pipeline(gpu, choice, format, operand, target.epilogue)?;
         let tile = pipeline.tile;
-        let groups = if method == Method::Gemv {
+        let groups = if choice.method == Method::Gemv {
             (part.rows as u64).div_ceil(u64::from(tile.workgroup / tile.lanes * tile.thread_n))
         } else {
             (m as u64).div_ceil(tile.tile_m.into()) * (part.rows as u64).div_ceil(tile.tile_n.into())
@@ -119,47 +117,20 @@ pub(super) fn multiply(
     Ok(())
 }
 
-/// Which kind of kernel multiplies m rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// One or a few rows of W per invocation or group of lanes, up to 8 rows of x.
-    Gemv,
-    /// Tiles in workgroup memory.
-    Tiled,
-    /// Tiles in registers, for software drivers; needs subgroups of at least 8.
-    Direct,
-}
-
-impl Method {
-    /// What plans use for `m` rows of x on this device.
-    pub fn choose(gpu: &Gpu, m: usize) -> Self {
-        match gpu.class() == DeviceClass::Cpu && Self::Direct.runs_on(gpu, m) {
-            true if m > 1 => Self::Direct,
-            false if m > GEMV_ROWS => Self::Tiled,
-            _ => Self::Gemv,
-        }
-    }
-
-    /// Whether this device can multiply `m` rows of x this way.
-    pub fn runs_on(self, gpu: &Gpu, m: usize) -> bool {
-        match self {
-            Self::Gemv => m <= GEMV_ROWS,
-            Self::Tiled => true,
-            Self::Direct => gpu.subgroups() && gpu.adapter().subgroup.0 >= 8,
-        }
-    }
-
-    /// The kernel it stands for.
-    pub fn kernel(self, integer: bool) -> Kernel {
-        match (self, integer) {
-            (Self::Gemv, false) => Kernel::Gemv,
-            (Self::Gemv, true) => Kernel::GemvI8,
-            (Self::Tiled, false) => Kernel::Gemm,
-            (Self::Tiled, true) => Kernel::GemmI8,
-            (Self::Direct, false) => Kernel::GemmDirect,
-            (Self::Direct, true) => Kernel::GemmI8Direct,
-        }
-    }
+/// How the product of `m` rows of x is partitioned: as was measured on this device, or by default.
+fn choice(gpu: &Gpu, format: FormatVariant, m: usize, n: usize, k: usize, operand: Operand) -> Choice {
+    let (integer, narrow) = match operand {
+        Operand::Float { .. } => (false, false),
+        Operand::Codes { bits, .. } => (true, bits < 8),
+    };
+    // Only one kernel reads narrow fields.
+    let tuned = (!narrow).then(|| gpu.tuned(&Product::new(format.name(), integer, m, n, k))).flatten();
+    let runs = |choice: &Choice| match choice.method {
+        Method::Gemv => m <= choice.tile.tile_m as usize,
+        Method::Tiled => true,
+        Method::Direct => gpu.direct(),
+    };
+    tuned.filter(runs).unwrap_or_else(|| Choice::default_for(gpu.class(), gpu.direct(), m, k, integer))
 }
 
 /// Whether rows are reduced by an invocation each: where workgroups are slow, rows are many and consist of whole vec4.
@@ -167,7 +138,8 @@ pub(super) fn row_per_invocation(gpu: &Gpu, params: &[(&str, u32)], rows: usize)
     let sizes = ["cols", "x_stride", "y_stride", "z_stride"];
     rows >= 2 * Tile::rows().tile_m as usize
         && params.iter().all(|(name, value)| !sizes.contains(name) || value.is_multiple_of(4))
-        && Method::choose(gpu, rows) == Method::Direct
+        && gpu.class() == DeviceClass::Cpu
+        && gpu.direct()
 }
 
 /// How rows are reduced: a workgroup for each, or an invocation.
@@ -186,23 +158,15 @@ pub(super) fn row_variant(gpu: &Gpu, kernel: Kernel, params: &[(&str, u32)], row
 
 fn pipeline(
     gpu: &Gpu,
-    method: Method,
+    choice: Choice,
     format: FormatVariant,
-    m: usize,
-    cols: usize,
     operand: Operand,
     epilogue: Epilogue,
 ) -> Result<Arc<Pipeline>> {
-    let kernel = match (method, operand) {
-        (Method::Direct, Operand::Codes { bits: 4, .. }) => Kernel::GemmPairedDirect,
-        (Method::Direct, Operand::Codes { bits: 2, .. }) => Kernel::GemmPlanesDirect,
-        _ => method.kernel(matches!(operand, Operand::Codes { .. })),
-    };
-    let tile = match method {
-        Method::Gemv => Tile::gemv(gpu.class(), m, cols),
-        Method::Tiled => Tile::gemm(),
-        Method::Direct if kernel == Kernel::GemmPairedDirect => Tile::paired(),
-        Method::Direct => Tile::direct(m, kernel != Kernel::GemmDirect),
+    let (kernel, tile) = match (choice.method, operand) {
+        (Method::Direct, Operand::Codes { bits: 4, .. }) => (Kernel::GemmPairedDirect, Tile::paired()),
+        (Method::Direct, Operand::Codes { bits: 2, .. }) => (Kernel::GemmPlanesDirect, choice.tile),
+        (method, operand) => (method.kernel(matches!(operand, Operand::Codes { .. })), choice.tile),
     };
     let mut variant =
         Variant { format: Some(format), epilogue: Some(epilogue), ..Variant::plain(kernel, tile) };

@@ -21,7 +21,7 @@ mod values;
 
 pub use dequantize::Dequantizer;
 pub use loss::{LossReport, Losses};
-pub use matmul::{MatMul, Method};
+pub use matmul::MatMul;
 pub use resident::{DeviceMatrix, Part, Resident};
 pub use rounding::Rounding;
 pub use session::{Session, SessionOptions};

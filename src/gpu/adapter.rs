@@ -34,6 +34,14 @@ pub struct AdapterSummary {
     pub unusable: Option<String>,
 }
 
+impl AdapterSummary {
+    /// Part of the names of files for a device: another driver or version of the kernels has another.
+    pub(super) fn key(&self) -> String {
+        let key = [&self.name, &self.backend, &self.driver, env!("CARGO_PKG_VERSION")].join("\n");
+        blake3::hash(key.as_bytes()).to_hex()[..16].to_owned()
+    }
+}
+
 /// Limits that every pipeline relies on, with what it gets from the adapter.
 fn missing_limit(limits: &wgpu::Limits) -> Option<String> {
     let need = wgpu::Limits::default();

@@ -18,13 +18,6 @@ pub(super) struct Store {
     loaded: Option<blake3::Hash>,
 }
 
-/// Name of the file for a device: another driver or version of the kernels has another.
-fn file_name(adapter: &AdapterSummary) -> String {
-    let AdapterSummary { name, backend, driver, .. } = adapter;
-    let key = [name, backend, driver, env!("CARGO_PKG_VERSION")].join("\n");
-    format!("pipelines-{}.bin", &blake3::hash(key.as_bytes()).to_hex()[..16])
-}
-
 /// The data of a file, if it is whole.
 fn data(file: &[u8]) -> Option<&[u8]> {
     let (hash, data) = file.strip_prefix(MAGIC)?.split_at_checked(HASH)?;
@@ -37,7 +30,7 @@ impl Store {
         if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
         }
-        let path = folder.join(file_name(adapter));
+        let path = folder.join(format!("pipelines-{}.bin", adapter.key()));
         let fits = path.metadata().is_ok_and(|m| m.is_file() && m.len() <= MAX_BYTES);
         let file = if fits { std::fs::read(&path).unwrap_or_default() } else { Vec::new() };
         let data = data(&file);

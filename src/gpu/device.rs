@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::adapter::{self, AdapterSummary};
 use super::cache::Store;
 use super::pipeline::Pipeline;
+use super::tiles;
 use super::timing::Timer;
 use crate::error::{Error, Result};
-use crate::shader::DeviceClass;
+use crate::shader::{DeviceClass, Tuning};
 
 /// How to open a device.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub struct OpenOptions {
     /// Folder in which compiled pipelines are kept from one run to the next, where the driver hands them out; `None`
     /// keeps nothing. It is written when the device is dropped.
     pub pipeline_cache: Option<PathBuf>,
+    /// Folder of the partitions that were measured for this device, see [`Gpu::save_tuning`]; `None` takes the defaults.
+    pub tiles: Option<PathBuf>,
 }
 
 impl Default for OpenOptions {
@@ -45,6 +48,7 @@ impl Default for OpenOptions {
             max_binding: None,
             class: None,
             pipeline_cache: None,
+            tiles: None,
         }
     }
 }
@@ -58,6 +62,7 @@ pub struct Gpu {
     pub(super) timer: Mutex<Option<Timer>>,
     pub(super) allocated: Arc<AtomicU64>,
     pub(super) peak: AtomicU64,
+    pub(super) tuning: Mutex<Tuning>,
     pub(super) options: OpenOptions,
     pub(super) store: Option<Store>,
     adapter: AdapterSummary,
@@ -134,11 +139,13 @@ impl Gpu {
         let class = options.class.unwrap_or_else(|| adapter::class(&adapter.get_info()));
         let store = options.pipeline_cache.as_deref();
         let store = store.and_then(|folder| Store::open(&device, &summary, folder));
+        let tuning = options.tiles.as_deref().map(|folder| tiles::load(folder, &summary)).unwrap_or_default();
         Ok(Self {
             store,
             device,
             queue,
             pipelines: Mutex::default(),
+            tuning: Mutex::new(tuning),
             staging: Mutex::default(),
             timer: Mutex::default(),
             allocated: Arc::default(),
@@ -171,6 +178,11 @@ impl Gpu {
     /// Whether subgroup variants are used.
     pub fn subgroups(&self) -> bool {
         self.subgroups
+    }
+
+    /// Whether the device runs kernels of [`Method::Direct`](crate::shader::Method::Direct).
+    pub fn direct(&self) -> bool {
+        self.subgroups && self.adapter.subgroup.0 >= 8
     }
 
     /// Largest storage-buffer binding in bytes; tensors beyond it are split.

@@ -8,6 +8,7 @@ mod epilogue;
 mod format;
 mod probe;
 mod tile;
+mod tuning;
 
 use std::fmt::Write as _;
 
@@ -16,6 +17,7 @@ pub use epilogue::Epilogue;
 pub use format::FormatVariant;
 pub use probe::Probe;
 pub use tile::{DeviceClass, Tile};
+pub use tuning::{Choice, Method, Product, Tuning};
 
 use crate::graph::Function;
 
@@ -295,7 +297,7 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
         base = base.constant("X_PER_CHUNK", 0);
     }
     for class in [DeviceClass::Gpu, DeviceClass::Cpu] {
-        let tiles: Vec<Tile> = if gemv {
+        let mut tiles: Vec<Tile> = if gemv {
             [(1, 64), (2, 4096), (4, 4096), (8, 4096)].map(|(m, cols)| Tile::gemv(class, m, cols)).to_vec()
         } else if kernel == Kernel::GemmPairedDirect {
             vec![Tile::paired()]
@@ -304,6 +306,15 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
         } else {
             vec![Tile::gemm()]
         };
+        // What a search over tiles may choose, in one format: no decoding depends on the tile.
+        if base.format.is_some_and(|format| format.name() == "int4 group") {
+            let choices = [1, 8, 512].map(|m| Choice::candidates(class, direct, m, 4096, integer));
+            for choice in choices.into_iter().flatten() {
+                if choice.method.kernel(integer) == kernel && !tiles.contains(&choice.tile) {
+                    tiles.push(choice.tile);
+                }
+            }
+        }
         for (i, tile) in tiles.into_iter().enumerate() {
             let variant = Variant { tile, epilogue: Some(Epilogue::Store), subgroup: direct, ..base.clone() };
             if integer && kernel.x_bits() == 8 {

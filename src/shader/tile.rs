@@ -1,5 +1,7 @@
 //! Partition of a kernel: how many outputs a workgroup and an invocation own.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 /// What kind of processor executes the kernels; decides the default partition.
@@ -12,7 +14,7 @@ pub enum DeviceClass {
 }
 
 /// Partition constants; see the head of each kernel for their meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tile {
     /// Invocations per workgroup.
     pub workgroup: u32,
@@ -95,6 +97,15 @@ impl Tile {
         Self { tile_m: 16, thread_m: 16, ..Self::direct(8, true) }
     }
 
+    /// Whether the partial sums of a GEMV fit registers and workgroup memory.
+    pub(super) fn is_gemv(&self) -> bool {
+        let sums = self.tile_m.saturating_mul(self.thread_n);
+        let partial = self.workgroup.saturating_mul(sums).saturating_mul(4);
+        (1..=8).contains(&self.tile_m)
+            && (1..=64).contains(&sums)
+            && (self.lanes == 1 || partial <= WORKGROUP_MEMORY)
+    }
+
     /// Constants of the generated header.
     pub(super) fn constants(&self) -> [(&'static str, u32); 6] {
         [
@@ -126,19 +137,21 @@ impl Tile {
             ));
         }
         if self.tile_n > 1 {
-            let grid = (self.tile_m / self.thread_m.max(1)) * (self.tile_n / self.thread_n.max(1));
-            if grid != self.workgroup {
+            let (per_m, per_n) = (self.thread_m.max(1), self.thread_n.max(1));
+            let grid = (self.tile_m / per_m).saturating_mul(self.tile_n / per_n);
+            let whole = self.tile_m.is_multiple_of(per_m) && self.tile_n.is_multiple_of(per_n);
+            if grid != self.workgroup || !whole || self.thread_m == 0 || self.thread_n == 0 {
                 return fail(format!(
                     "a {}x{} tile of {}x{} sums per invocation needs {grid} invocations, the workgroup has {}",
                     self.tile_m, self.tile_n, self.thread_m, self.thread_n, self.workgroup
                 ));
             }
-            if (self.tile_m + self.tile_n) * 128 > WORKGROUP_MEMORY {
+            if self.tile_m.saturating_add(self.tile_n).saturating_mul(128) > WORKGROUP_MEMORY {
                 return fail(format!(
                     "a {}x{} tile needs {} bytes of workgroup memory, {WORKGROUP_MEMORY} are portable",
                     self.tile_m,
                     self.tile_n,
-                    (self.tile_m + self.tile_n) * 128
+                    self.tile_m.saturating_add(self.tile_n).saturating_mul(128)
                 ));
             }
         }

@@ -5,6 +5,7 @@ mod inputs;
 mod limits;
 mod models;
 mod residency;
+mod tiles;
 mod trials;
 mod windows;
 

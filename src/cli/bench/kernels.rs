@@ -120,7 +120,7 @@ fn cases(args: &Args, gpu: &Gpu) -> Result<Vec<Case>> {
 }
 
 /// Rows and columns of the block linears, each once.
-fn layers(model: &Model) -> Vec<(usize, usize)> {
+pub(super) fn layers(model: &Model) -> Vec<(usize, usize)> {
     let mut layers: Vec<(usize, usize)> = Vec::new();
     for weight in model.graph().weights.iter().filter(|weight| weight.role == Role::Linear) {
         if !layers.contains(&(weight.rows, weight.cols)) {

@@ -6,6 +6,8 @@ mod compare;
 mod kernels;
 mod model;
 mod startup;
+mod table;
+mod tune;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,7 +33,9 @@ use super::common;
     anybit bench attention\n  \
     anybit bench model --formats 'f16,int8,int4(group=32)'\n  \
     anybit bench startup\n  \
-    anybit bench compare before.json after.json\n\n\
+    anybit bench tune --format 'int4(group=128)' --rows 1,128\n  \
+    anybit bench compare before.json after.json\n  \
+    anybit bench table kernels.json\n\n\
     Exit codes: 0 all verified; 1 a result is wrong or could not be had, so it has no time; 2 an error.")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -44,7 +48,9 @@ enum Verb {
     Attention(attention::Args),
     Model(model::Args),
     Startup(startup::Args),
+    Tune(tune::Args),
     Compare(compare::Args),
+    Table(table::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
@@ -53,7 +59,9 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         Verb::Attention(args) => attention::run(args),
         Verb::Model(args) => model::run(args),
         Verb::Startup(args) => startup::run(args),
+        Verb::Tune(args) => tune::run(args),
         Verb::Compare(args) => compare::run(args),
+        Verb::Table(args) => table::run(args),
     }
 }
 
@@ -76,7 +84,11 @@ struct AdapterArgs {
 
 impl AdapterArgs {
     fn open(&self) -> Result<Arc<Gpu>> {
-        let options = OpenOptions { adapter: self.adapter.clone(), ..OpenOptions::default() };
+        let options = OpenOptions {
+            adapter: self.adapter.clone(),
+            tiles: common::tiles_folder(),
+            ..OpenOptions::default()
+        };
         Ok(Arc::new(Gpu::open(options)?))
     }
 }
@@ -156,6 +168,10 @@ fn command() -> Vec<String> {
 fn banner(gpu: &Gpu, clock: Clock) {
     common::note("adapter", &common::device_line(Some(gpu)));
     common::note("clock", clock.name());
+    match gpu.tuning().len() {
+        0 => {}
+        n => common::note("tiles", &format!("measured for {n} products, see `anybit bench tune --help`")),
+    }
     if gpu.class() == DeviceClass::Cpu {
         common::note("note", "a software driver: smaller default sizes, and times of this machine's CPU");
     }

@@ -70,7 +70,11 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         repeats: args.repeats,
         reference: weights <= MAX_REFERENCE,
     };
-    let device = OpenOptions { adapter: args.adapter.adapter.clone(), ..OpenOptions::default() };
+    let device = OpenOptions {
+        adapter: args.adapter.adapter.clone(),
+        tiles: common::tiles_folder(),
+        ..OpenOptions::default()
+    };
     let rows = startup::run(&device, &model, args.format, options)?;
     common::print(&table(&rows))?;
     common::print("\n")?;
