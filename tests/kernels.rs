@@ -49,8 +49,27 @@ fn all_cases_without_shader_checks() {
 }
 
 #[test]
-fn all_cases_with_shader_checks() {
-    run(OpenOptions { checked: true, ..OpenOptions::default() }, &Filter::default());
+fn cases_with_shader_checks_from_storage() {
+    // From storage, as on a GPU; without checks a software driver reads textures and windows. How words are read does not
+    // depend on what is made of them, so of the kernels that read a matrix some formats stand for all.
+    let options = OpenOptions { checked: true, texels: false, windows: None, ..OpenOptions::default() };
+    let (formats, others): (Vec<_>, Vec<_>) =
+        Kernel::ALL.into_iter().partition(|kernel| kernel.row().contract != Contract::None);
+    run(options.clone(), &Filter { kernels: others, ..Filter::default() });
+    for text in [
+        "f32 [",
+        "int4(group=32) [",
+        "int8 [",
+        "int3 [",
+        "int2 [",
+        "mxint8 [",
+        "base11 [",
+        "radix",
+        "nf4 [",
+        "q4_k [",
+    ] {
+        run(options.clone(), &Filter { kernels: formats.clone(), ..named(text) });
+    }
 }
 
 fn reductions() -> Vec<Kernel> {
@@ -68,8 +87,18 @@ fn reductions_without_subgroups() {
 fn operands_in_windows_where_storage_is_the_default() {
     let kernels: Vec<Kernel> = Kernel::ALL.into_iter().filter(|k| !k.row().windows.is_empty()).collect();
     assert!(kernels.len() > 8, "{kernels:?}");
-    let options = OpenOptions { windows: Some(1), ..OpenOptions::default() };
-    run(options, &Filter { kernels, cover: true, ..Filter::default() });
+    // How operands are read does not depend on the format: two stand for all, and such kernels take long to compile.
+    let (products, others): (Vec<_>, Vec<_>) =
+        kernels.into_iter().partition(|kernel| kernel.row().contract != Contract::None);
+    for texels in [false, true] {
+        let options = OpenOptions { windows: Some(1), texels, ..OpenOptions::default() };
+        for text in ["int4(group=32) [", "int2(scale=row) ["] {
+            run(options.clone(), &Filter { kernels: products.clone(), ..named(text) });
+        }
+        if texels {
+            run(options, &Filter { kernels: others.clone(), cover: true, ..Filter::default() });
+        }
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
             let row = select(0u, n0 + j, n0 + j < params.rows);
             let w = weights_at(row, chunk);
             for (var m = 0u; m < TILE_M; m++) {
-                let at = (min(m, params.m - 1u) * params.x_stride + chunk * CHUNK) / 4u;
+                let at = (min(m, params.m - 1u) * params.x_stride + chunk * CHUNK) / 4u - params.x_base;
                 acc[m * THREAD_N + j] += dot(w.v[0], x[at]) + dot(w.v[1], x[at + 1u])
                     + dot(w.v[2], x[at + 2u]) + dot(w.v[3], x[at + 3u])
                     + dot(w.v[4], x[at + 4u]) + dot(w.v[5], x[at + 5u])

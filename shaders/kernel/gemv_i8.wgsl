@@ -7,6 +7,10 @@ const SUMS: u32 = TILE_M * THREAD_N;
 var<workgroup> partial: array<f32, select(1u, WORKGROUP * SUMS, LANES > 1u)>;
 var<workgroup> partial_i: array<i32, select(1u, WORKGROUP * SUMS, LANES > 1u)>;
 
+fn dot16(a: vec4<u32>, b: vec4<u32>) -> i32 {
+    return dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w);
+}
+
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let position = lane % LANES;
     let n0 = (folded(group, groups) * (WORKGROUP / LANES) + lane / LANES) * THREAD_N;
@@ -18,12 +22,13 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         for (var j = 0u; j < THREAD_N; j++) {
             let row = select(0u, n0 + j, n0 + j < params.rows);
             let c = codes_at(row, chunk);
+            let low = vec4<u32>(pack4xI8(c.q[0]), pack4xI8(c.q[1]), pack4xI8(c.q[2]), pack4xI8(c.q[3]));
+            let high = vec4<u32>(pack4xI8(c.q[4]), pack4xI8(c.q[5]), pack4xI8(c.q[6]), pack4xI8(c.q[7]));
             var scale = 0.0;
             if !WHOLE_SUM { scale = scale_at(row, chunk * CHUNK); }
             for (var m = 0u; m < TILE_M; m++) {
-                let at = min(m, params.m - 1u) * params.x_stride + chunk * 8u;
-                var products = 0;
-                for (var i = 0u; i < 8u; i++) { products += dot4I8Packed(pack4xI8(c.q[i]), x[at + i]); }
+                let at = (min(m, params.m - 1u) * params.x_stride + chunk * 8u) / 4u - params.x_base;
+                let products = dot16(low, x[at]) + dot16(high, x[at + 1u]);
                 if WHOLE_SUM { sum[m * THREAD_N + j] += products; }
                 else { acc[m * THREAD_N + j] += f32(products) * scale * chunk_scale(m, chunk); }
             }

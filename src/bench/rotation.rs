@@ -15,6 +15,8 @@ use crate::gpu::{Buffer, Gpu, Recording};
 const MAX_COPIES: u64 = 64;
 /// Most bytes of all copies together.
 const MAX_BYTES: u64 = 2 << 30;
+/// Running every copy once may take so many seconds; what runs that long has little from a cache.
+const MAX_SECONDS: f64 = 2.0;
 
 /// One way to run a case.
 #[derive(Clone, Debug, Serialize)]
@@ -72,7 +74,7 @@ pub(super) fn measure(
     let Options { sampling, clock, cache } = options;
     let (mut rotations, mut timed, mut measured) = (Vec::new(), Vec::new(), Vec::new());
     for (i, plan) in plans.iter().enumerate() {
-        let (rotation, recordings) = Rotation::new(gpu, subject, plan, cache)?;
+        let (rotation, recordings) = Rotation::new(gpu, subject, plan, options)?;
         let verdict = rotation.verify(gpu, subject)?;
         let pass = verdict.pass;
         let side = rotation.describe(&recordings, plan.bytes, cache, verdict);
@@ -101,13 +103,22 @@ fn recording(session: &Session) -> Result<&Recording> {
 }
 
 impl Rotation {
-    /// Copies of `subject` that exceed `cache` bytes together, as far as that is reasonable, and what is timed of each.
-    fn new(gpu: &Arc<Gpu>, subject: &Subject, plan: &Plan, cache: u64) -> Result<(Self, Vec<Recording>)> {
+    /// Copies of `subject` that exceed the cache together, as far as that is reasonable, and what is timed of each.
+    fn new(
+        gpu: &Arc<Gpu>,
+        subject: &Subject,
+        plan: &Plan,
+        options: Options,
+    ) -> Result<(Self, Vec<Recording>)> {
+        let Options { clock, cache, .. } = options;
         let before = gpu.allocated_bytes();
         let mut sessions = vec![subject.session(gpu, plan.fused)?];
         let each = (gpu.allocated_bytes() - before).max(1);
         // Twice: a cache keeps part of what is a little larger than itself.
-        let copies = (2 * cache).div_ceil(each).min(MAX_COPIES).min((MAX_BYTES / each).max(1));
+        let once = gpu.time(&[recording(&sessions[0])?], clock)?;
+        let affordable = (MAX_SECONDS / once.max(1e-9)) as u64;
+        let most = MAX_COPIES.min(MAX_BYTES / each).min(affordable).max(1);
+        let copies = (2 * cache).div_ceil(each).min(most);
         for _ in 1..copies {
             sessions.push(subject.session(gpu, plan.fused)?);
         }

@@ -35,7 +35,7 @@ const SHAPES: [(usize, usize, usize); 16] = [
 fn epilogues() -> Vec<Epilogue> {
     let mut all = vec![Epilogue::Bias];
     for bias in [false, true] {
-        all.push(Epilogue::Residual { bias });
+        all.extend([Epilogue::Residual { bias }, Epilogue::Product { bias }]);
         let functions = Function::ALL;
         all.extend(functions.map(|function| Epilogue::Activation { bias, function }));
     }
@@ -104,7 +104,10 @@ fn with_epilogues(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) 
     for (i, format) in formats.into_iter().enumerate() {
         for epilogue in epilogues() {
             // A row scale ends its sums in its own function; that calls the same epilogue.
-            let simple = matches!(epilogue, Epilogue::Bias | Epilogue::Residual { bias: true });
+            let simple = matches!(
+                epilogue,
+                Epilogue::Bias | Epilogue::Residual { bias: true } | Epilogue::Product { bias: true }
+            );
             let typical = Epilogue::Activation { bias: true, function: Function::Gelu };
             if (i == 0 && (gemv || simple || epilogue == typical)) || (integer && simple) {
                 each(table, Product { kernel, format, m, rows, cols, epilogue });

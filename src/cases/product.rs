@@ -57,7 +57,7 @@ impl Product {
             Epilogue::Activation { bias, function } => {
                 text += &format!(" {function:?}{}", if bias { " bias" } else { "" });
             }
-            Epilogue::Residual { bias: true } => text += " residual bias",
+            other if other.has_residual() && other.has_bias() => text += &format!(" {} bias", other.name()),
             other => text += &format!(" {}", other.name()),
         }
         text
@@ -76,7 +76,7 @@ impl Product {
     }
 
     fn residual(&self) -> Option<Vec<f32>> {
-        matches!(self.epilogue, Epilogue::Residual { .. }).then(|| values(self.m * self.rows, 13))
+        self.epilogue.has_residual().then(|| values(self.m * self.rows, 13))
     }
 
     /// The reference's end of the sums, which hold the bias already.
@@ -84,6 +84,7 @@ impl Product {
         match self.epilogue {
             Epilogue::Activation { function, .. } => reference::activate(function, &sums),
             Epilogue::Residual { .. } => self.residual().map_or(sums.clone(), |r| reference::add(&sums, &r)),
+            Epilogue::Product { .. } => self.residual().map_or(sums.clone(), |r| reference::mul(&sums, &r)),
             Epilogue::Store | Epilogue::Bias | Epilogue::Accumulator => sums,
         }
     }

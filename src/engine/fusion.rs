@@ -13,7 +13,7 @@ pub(super) struct Step {
     pub(super) output: NodeId,
     /// For linears: how the sums end.
     pub(super) epilogue: Epilogue,
-    /// Second operand of a residual epilogue.
+    /// Second operand of an epilogue that has one.
     pub(super) residual: Option<NodeId>,
 }
 
@@ -43,11 +43,17 @@ pub(super) fn steps(graph: &Graph, fused: bool) -> Vec<Step> {
                         step.epilogue = Epilogue::Activation { bias, function };
                         step.output = only;
                     }
-                    Op::Add => {
-                        // The other operand must exist when the linear runs.
+                    Op::Add | Op::Mul => {
+                        // The other operand must exist, in a buffer of its own, when the linear runs.
                         let other = graph.nodes[only].inputs.iter().copied().find(|&i| i != id);
-                        if let Some(other) = other.filter(|&other| other < id) {
-                            step.epilogue = Epilogue::Residual { bias };
+                        let whole = |&other: &NodeId| {
+                            other < id && !matches!(graph.nodes[other].op, Op::Slice { .. })
+                        };
+                        if let Some(other) = other.filter(whole) {
+                            step.epilogue = match graph.nodes[only].op {
+                                Op::Mul => Epilogue::Product { bias },
+                                _ => Epilogue::Residual { bias },
+                            };
                             step.residual = Some(other);
                             step.output = only;
                         }
@@ -81,10 +87,18 @@ mod tests {
         let down = graph.push("down", Op::Linear { weight: w, bias: None }, &[act], 8);
         let sum = graph.push("sum", Op::Add, &[x, down], 8);
         let twice = graph.push("twice", Op::Linear { weight: w, bias: None }, &[sum], 8);
-        graph.push("square", Op::Mul, &[twice, twice], 8);
+        let square = graph.push("square", Op::Mul, &[twice, twice], 8);
+        let gate = graph.push("gate", Op::Linear { weight: w, bias: None }, &[square], 8);
+        let half = graph.push("half", Op::Slice { offset: 0 }, &[square], 8);
+        let sliced = graph.push("sliced", Op::Linear { weight: w, bias: None }, &[square], 8);
+        let gated = graph.push("gated", Op::Mul, &[square, gate], 8);
+        let other = graph.push("other", Op::Mul, &[half, sliced], 8);
         let fused = steps(&graph, true);
         let outputs: Vec<_> = fused.iter().map(|s| (s.node, s.output)).collect();
-        assert_eq!(outputs, [(x, x), (up, act), (down, sum), (twice, twice), (6, 6)]);
+        let rest = [(gate, gated), (half, half), (sliced, sliced), (other, other)];
+        assert_eq!(outputs[..5], [(x, x), (up, act), (down, sum), (twice, twice), (square, square)]);
+        assert_eq!(outputs[5..], rest);
+        assert_eq!((fused[5].epilogue, fused[5].residual), (Epilogue::Product { bias: false }, Some(square)));
         assert_eq!(fused[1].epilogue, Epilogue::Activation { bias: true, function: Function::Relu });
         assert_eq!(fused[2].residual, Some(x));
         assert_eq!(fused[3].epilogue, Epilogue::Store);

@@ -22,7 +22,7 @@ pub struct Part {
     pub first_row: usize,
     /// Rows in this part.
     pub rows: usize,
-    /// Code words.
+    /// Code words; texels where the variant says so.
     pub codes: Buffer,
     /// Table of values (for codebooks), scale words, exceptions.
     pub scales: Buffer,
@@ -64,7 +64,10 @@ impl DeviceMatrix {
         let align = packed.format.row_alignment(packed.rows, packed.cols).max(1);
         let code_bytes = (layout.code_words * 4).div_ceil(packed.rows);
         let row_bytes = code_bytes.max(packed.cols.next_multiple_of(32) * 4) as u64;
-        let room = gpu.max_binding().saturating_sub(SLACK as u64);
+        let texels = gpu.keeps_texels() && variant.with_texels().has_texels();
+        let variant = if texels { variant.with_texels() } else { variant };
+        let most = if texels { gpu.max_binding().min(Gpu::MAX_TEXELS) } else { gpu.max_binding() };
+        let room = most.saturating_sub(SLACK as u64);
         let fit = (room / row_bytes) as usize;
         let per_part = if fit >= packed.rows { packed.rows } else { fit / align * align };
         if per_part == 0 {
@@ -72,7 +75,7 @@ impl DeviceMatrix {
                 "{name}: {align} rows of {} weights need {} bytes in one binding, this device allows {}",
                 packed.cols,
                 row_bytes * align as u64,
-                gpu.max_binding()
+                most
             )));
         }
         let mut parts = Vec::new();
@@ -91,11 +94,15 @@ impl DeviceMatrix {
                 gpu.upload(&buffer, bytemuck::cast_slice(words))?;
                 Ok::<_, Error>(buffer)
             };
+            let codes = |words: &[u32]| match texels {
+                true => gpu.texels(name, words, (size_of_val(words) + SLACK) as u64),
+                false => upload(words),
+            };
             let (codes, scales, patches) = match wide {
-                true => (upload(&dense_words(part))?, upload(&[])?, (0, 0)),
+                true => (codes(&dense_words(part))?, upload(&[])?, (0, 0)),
                 false => {
                     let (words, patch_at) = scale_words(part);
-                    (upload(&part.codes)?, upload(&words)?, (part.exceptions.len(), patch_at))
+                    (codes(&part.codes)?, upload(&words)?, (part.exceptions.len(), patch_at))
                 }
             };
             parts.push(Part { first_row: first, rows, codes, scales, patches });

@@ -27,6 +27,9 @@ pub struct OpenOptions {
     /// driver; `None` never. Such kernels take such a driver up to twice as long to compile, so that few rows do not
     /// pay for it.
     pub windows: Option<u32>,
+    /// Keeps code words in textures where the partition is that of a software driver, which reads a texel several times
+    /// as fast as storage.
+    pub texels: bool,
     /// Lowers the binding limit (bytes), to exercise splitting; `None` takes the adapter's.
     pub max_binding: Option<u64>,
     /// Overrides the partition class; `None` takes the adapter's kind.
@@ -45,6 +48,7 @@ impl Default for OpenOptions {
             checked: false,
             subgroups: true,
             windows: Some(256),
+            texels: true,
             max_binding: None,
             class: None,
             pipeline_cache: None,
@@ -163,6 +167,11 @@ impl Gpu {
     /// those several times as fast as storage.
     pub fn windows(&self) -> Option<u32> {
         self.options.windows.filter(|_| self.class == DeviceClass::Cpu && self.subgroups)
+    }
+
+    /// Whether code words are kept in textures: software drivers read those several times as fast as storage.
+    pub fn keeps_texels(&self) -> bool {
+        self.options.texels && self.class == DeviceClass::Cpu
     }
 
     /// What the device is.

@@ -93,17 +93,24 @@ impl Gpu {
                 self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
             }
         };
-        let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
+        let entry = |binding: u32, ty: wgpu::BindingType| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            ty,
             count: None,
         };
-        let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
+        let buffer = |ty| wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
+        let mut entries = vec![entry(0, buffer(wgpu::BufferBindingType::Uniform))];
         for (i, binding) in bindings.iter().enumerate() {
             let ty = match binding.access {
-                Access::Window => wgpu::BufferBindingType::Uniform,
-                access => wgpu::BufferBindingType::Storage { read_only: access == Access::Read },
+                Access::Window => buffer(wgpu::BufferBindingType::Uniform),
+                Access::Read => buffer(wgpu::BufferBindingType::Storage { read_only: true }),
+                Access::Write => buffer(wgpu::BufferBindingType::Storage { read_only: false }),
+                Access::Texels => wgpu::BindingType::Texture {
+                    sample_type: wgpu::TextureSampleType::Uint,
+                    view_dimension: wgpu::TextureViewDimension::D2,
+                    multisampled: false,
+                },
             };
             entries.push(entry(i as u32 + 1, ty));
         }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Memory};
 use super::device::{Gpu, translate};
 use super::pipeline::Pipeline;
 use super::window::{Operand, WINDOW, pieces};
 use crate::error::{Error, Result};
-use crate::shader::Access;
+use crate::shader::{Access, Kernel, Variant};
 
 /// Workgroups per dimension every WebGPU device runs.
 const MAX_GROUPS: u64 = 65535;
@@ -123,7 +123,7 @@ impl Binder {
                 let mut entries = vec![wgpu::BindGroupEntry {
                     binding: 0,
                     resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                        buffer: &uniforms.raw,
+                        buffer: uniforms.raw()?,
                         offset: (i * UNIFORM_SLOT) as u64,
                         size: std::num::NonZeroU64::new(size),
                     }),
@@ -132,11 +132,21 @@ impl Binder {
                 for (j, ((buffer, offset), binding)) in bindings.enumerate() {
                     let resource = match binding.access {
                         Access::Window => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                            buffer: &buffer.raw,
+                            buffer: buffer.raw()?,
                             offset: *offset,
                             size: std::num::NonZeroU64::new(WINDOW),
                         }),
-                        _ => buffer.raw.as_entire_binding(),
+                        Access::Texels => match &buffer.memory {
+                            Memory::Texels(view) => wgpu::BindingResource::TextureView(view),
+                            Memory::Buffer(_) => {
+                                let name = &draft.pipeline.name;
+                                return Err(Error::invalid(format!(
+                                    "{name} reads texels; {} are none",
+                                    binding.name
+                                )));
+                            }
+                        },
+                        Access::Read | Access::Write => buffer.raw()?.as_entire_binding(),
                     };
                     entries.push(wgpu::BindGroupEntry { binding: j as u32 + 1, resource });
                 }
@@ -170,8 +180,12 @@ impl Draft {
     /// Appends this dispatch, on devices that read uniform blocks faster split into windows.
     fn split(self, gpu: &Gpu, to: &mut Vec<Self>) -> Result<()> {
         let rows = self.param("m").unwrap_or(0);
-        let pays = gpu.windows().is_some_and(|least| rows >= least.max(1));
-        let Some(variant) = self.pipeline.variant.as_ref().filter(|_| pays) else {
+        let pays = |variant: &&Variant| {
+            // All of x of a GEMV lies in one window, which takes no dispatch more.
+            let one = matches!(variant.kernel, Kernel::Gemv | Kernel::GemvI8);
+            gpu.windows().is_some_and(|least| one || rows >= least.max(1))
+        };
+        let Some(variant) = self.pipeline.variant.as_ref().filter(pays) else {
             to.push(self);
             return Ok(());
         };

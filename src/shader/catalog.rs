@@ -11,16 +11,18 @@ pub enum Access {
     Write,
     /// A uniform block of [`WINDOW_QUADS`](super::WINDOW_QUADS) vectors.
     Window,
+    /// Texels of four words, [`TEXELS`](super::TEXELS) to a line.
+    Texels,
 }
 
-/// One storage buffer of a kernel, declared under `name` with the WGSL type `ty`.
+/// One operand of a kernel, declared under `name` with the WGSL type `ty`.
 #[derive(Clone, Copy, Debug)]
 pub struct Binding {
     /// WGSL variable name.
     pub name: &'static str,
     /// WGSL store type.
     pub ty: &'static str,
-    /// Read or read-write.
+    /// How it is bound.
     pub access: Access,
 }
 
@@ -278,6 +280,7 @@ impl Kernel {
             &["m", "heads", "cols", "x_stride", "y_stride", "eps", "m_first", "x_base"];
         const TWO: &[&str] = &["m", "cols", "x_stride", "z_stride", "y_stride"];
         const PRODUCT: &[&str] = matrix_params!("m", "x_stride", "y_stride", "y_offset");
+        const FEW_ROWS: &[&str] = matrix_params!("m", "x_stride", "y_stride", "y_offset", "x_base");
         const TILES: &[&str] = matrix_params!(
             "m",
             "x_stride",
@@ -300,7 +303,10 @@ impl Kernel {
                 row!("embed", [TOKENS, Y], matrix_params!("m", "first_row", "y_stride"), contract: F)
             }
             Kernel::Gemv => {
-                row!("gemv", [read("x", "array<vec4<f32>>"), Y], PRODUCT, contract: F, epilogue: true)
+                row!(
+                    "gemv", [X4, Y], FEW_ROWS,
+                    contract: F, epilogue: true, windows: OF_X
+                )
             }
             Kernel::Gemm => {
                 row!("gemm", [read("x", "array<vec4<f32>>"), Y], PRODUCT, contract: F, epilogue: true)
@@ -312,8 +318,8 @@ impl Kernel {
                 )
             }
             Kernel::GemvI8 => row!(
-                "gemv_i8", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], PRODUCT,
-                contract: I, epilogue: true, libraries: &[lib!("x_scale")]
+                "gemv_i8", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], FEW_ROWS,
+                contract: I, epilogue: true, windows: OF_X, libraries: &[lib!("x_scale")]
             ),
             Kernel::GemmI8 => row!(
                 "gemm_i8", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], PRODUCT,
@@ -520,6 +526,6 @@ impl Kernel {
 }
 
 /// Bindings of a packed matrix.
-pub(super) fn packed(codes_type: &'static str) -> [Binding; 2] {
-    [read("codes", codes_type), read("scales", "array<u32>")]
+pub(super) fn packed(codes_type: &'static str, access: Access) -> [Binding; 2] {
+    [Binding { name: "codes", ty: codes_type, access }, read("scales", "array<u32>")]
 }

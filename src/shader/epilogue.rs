@@ -21,6 +21,11 @@ pub enum Epilogue {
         /// Adds the bias.
         bias: bool,
     },
+    /// `y = residual * (acc + bias)`
+    Product {
+        /// Adds the bias first.
+        bias: bool,
+    },
     /// The i32 accumulator as bits (integer kernels with one scale per row only).
     Accumulator,
 }
@@ -32,6 +37,7 @@ impl Epilogue {
             Epilogue::Store | Epilogue::Bias => include_str!("../../shaders/epilogue/store.wgsl"),
             Epilogue::Activation { .. } => include_str!("../../shaders/epilogue/activation.wgsl"),
             Epilogue::Residual { .. } => include_str!("../../shaders/epilogue/residual.wgsl"),
+            Epilogue::Product { .. } => include_str!("../../shaders/epilogue/product.wgsl"),
             Epilogue::Accumulator => include_str!("../../shaders/epilogue/accumulator.wgsl"),
         }
     }
@@ -43,6 +49,7 @@ impl Epilogue {
             Epilogue::Bias => "bias",
             Epilogue::Activation { .. } => "activation",
             Epilogue::Residual { .. } => "residual",
+            Epilogue::Product { .. } => "product",
             Epilogue::Accumulator => "accumulator",
         }
     }
@@ -51,9 +58,16 @@ impl Epilogue {
     pub fn has_bias(self) -> bool {
         match self {
             Epilogue::Bias => true,
-            Epilogue::Activation { bias, .. } | Epilogue::Residual { bias } => bias,
+            Epilogue::Activation { bias, .. } | Epilogue::Residual { bias } | Epilogue::Product { bias } => {
+                bias
+            }
             Epilogue::Store | Epilogue::Accumulator => false,
         }
+    }
+
+    /// Whether it reads a second operand of the shape of y.
+    pub fn has_residual(self) -> bool {
+        matches!(self, Epilogue::Residual { .. } | Epilogue::Product { .. })
     }
 
     /// Storage buffers it reads.
@@ -62,7 +76,7 @@ impl Epilogue {
         if self.has_bias() {
             bindings.push(read("bias", "array<f32>"));
         }
-        if matches!(self, Epilogue::Residual { .. }) {
+        if self.has_residual() {
             bindings.push(read("residual", "array<f32>"));
         }
         bindings

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Contract, lib};
+use super::{Access, Contract, TEXELS, lib};
 use crate::error::Result;
 use crate::format::{Codes, Format, Groups, Layout, Scale};
 
@@ -19,6 +19,8 @@ pub struct FormatVariant {
     row_scale: bool,
     /// Code words are bound as `vec4<u32>`: every row is a multiple of four words.
     wide: bool,
+    /// Code words are bound as texels of four; only where `wide`.
+    texels: bool,
     /// The matrix has exceptions.
     patched: bool,
 }
@@ -132,6 +134,7 @@ impl FormatVariant {
             scale_quads: if own_fragment { 8 } else { scale_quads },
             row_scale: row_scale && scheme.has_integer_codes(),
             wide: layout.row_words > 0 && layout.row_words.is_multiple_of(4),
+            texels: false,
             patched,
         }
     }
@@ -153,18 +156,39 @@ impl FormatVariant {
             scale_quads: 8,
             row_scale: false,
             wide: true,
+            texels: false,
             patched: false,
         }
     }
 
-    /// WGSL store type of the code words.
-    pub(super) fn codes_type(self) -> &'static str {
-        if self.wide { "array<vec4<u32>>" } else { "array<u32>" }
+    /// The same with code words as texels, where rows are a multiple of four words.
+    #[must_use]
+    pub fn with_texels(self) -> Self {
+        Self { texels: self.wide, ..self }
     }
 
-    /// Whether its code words are bound as vectors of four.
-    pub(super) fn is_wide(self) -> bool {
-        self.wide
+    /// Whether code words are texels.
+    pub fn has_texels(self) -> bool {
+        self.texels
+    }
+
+    /// WGSL type of the code words.
+    pub(super) fn codes_type(self) -> &'static str {
+        match (self.texels, self.wide) {
+            (true, _) => "texture_2d<u32>",
+            (false, true) => "array<vec4<u32>>",
+            (false, false) => "array<u32>",
+        }
+    }
+
+    /// How the code words are bound.
+    pub(super) fn codes_access(self) -> Access {
+        if self.texels { Access::Texels } else { Access::Read }
+    }
+
+    /// Whether its code words can be read through uniform windows.
+    pub(super) fn takes_windows(self) -> bool {
+        self.wide && !self.texels
     }
 
     /// Whether exceptions follow its scales.
@@ -261,6 +285,7 @@ impl FormatVariant {
             scale_quads: 8,
             row_scale: false,
             wide: false,
+            texels: false,
             patched: false,
         };
         let mut all: Vec<Self> = (0..3).map(|kind| plain(CodeKind::Float(kind), ScaleKind::Fixed)).collect();
@@ -306,12 +331,26 @@ impl FormatVariant {
             all.push(Self { patched: true, ..plain(codes, ScaleKind::Exponent) });
         }
         let both = [false, true];
-        all.into_iter().flat_map(|variant| both.map(|wide| Self { wide, ..variant })).collect()
+        let mut all: Vec<Self> =
+            all.into_iter().flat_map(|variant| both.map(|wide| Self { wide, ..variant })).collect();
+        // How words are read does not depend on what is made of them: each way of reading once.
+        let texels = [
+            plain(CodeKind::Float(0), ScaleKind::Fixed),
+            plain(CodeKind::Signed(4), ScaleKind::F16),
+            Self { row_scale: true, ..plain(CodeKind::Signed(2), ScaleKind::F32) },
+            plain(CodeKind::Radix2In7, ScaleKind::F16),
+        ];
+        all.extend(texels.map(|variant| Self { wide: true, ..variant }.with_texels()));
+        all
     }
 
     /// Appends constants and fragments that fulfil `contract`; `product` says that the kernel sums products.
     pub(super) fn append(self, contract: Contract, product: bool, text: &mut String) {
-        text.push_str(if self.wide { lib!("codes_wide") } else { lib!("codes_narrow") });
+        text.push_str(match (self.texels, self.wide) {
+            (true, _) => lib!("codes_texels"),
+            (false, true) => lib!("codes_wide"),
+            (false, false) => lib!("codes_narrow"),
+        });
         let mut constant = |name: &str, value: u32| {
             let _ = writeln!(text, "const {name}: u32 = {value}u;");
         };
@@ -324,6 +363,9 @@ impl FormatVariant {
             (ScaleKind::E4m3, "SCALE_E4M3"),
         ] {
             constant(name, scale as u32);
+        }
+        if self.texels {
+            constant("TEXELS", TEXELS);
         }
         constant("SCALE", self.scale as u32);
         constant("GROUPS", self.groups as u32);

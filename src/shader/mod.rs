@@ -24,6 +24,9 @@ use crate::graph::Function;
 /// Vectors of 16 bytes that a uniform window shows, as many as every WebGPU device binds.
 pub const WINDOW_QUADS: u32 = 4096;
 
+/// Texels to a line of a texture of code words.
+pub const TEXELS: u32 = 1024;
+
 /// What a kernel needs from a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contract {
@@ -89,9 +92,9 @@ impl Variant {
 
     /// The bindings that windows can serve.
     pub fn windows_possible(&self) -> impl Iterator<Item = &'static Windowed> {
-        let (patched, wide) = self.format.map_or((false, true), |f| (f.is_patched(), f.is_wide()));
+        let (patched, codes) = self.format.map_or((false, true), |f| (f.is_patched(), f.takes_windows()));
         let windows = self.kernel.row().windows.iter();
-        windows.filter(move |windowed| !patched && (wide || windowed.name != "codes"))
+        windows.filter(move |windowed| !patched && (codes || windowed.name != "codes"))
     }
 
     /// Bindings in binding order; binding 0 is the uniform block, these follow from 1.
@@ -99,7 +102,7 @@ impl Variant {
         let row = self.kernel.row();
         let mut bindings = row.bindings.to_vec();
         if let Some(format) = &self.format {
-            bindings.extend(catalog::packed(format.codes_type()));
+            bindings.extend(catalog::packed(format.codes_type(), format.codes_access()));
         }
         if let Some(epilogue) = self.epilogue {
             bindings.extend(epilogue.bindings());
@@ -157,6 +160,7 @@ pub fn link(variant: &Variant) -> String {
         let _ = match access {
             Access::Read => writeln!(text, "@group(0) @binding({i}) var<storage, read> {name}: {ty};"),
             Access::Write => writeln!(text, "@group(0) @binding({i}) var<storage, read_write> {name}: {ty};"),
+            Access::Texels => writeln!(text, "@group(0) @binding({i}) var {name}: {ty};"),
             Access::Window => {
                 let element = ty.strip_prefix("array<").and_then(|ty| ty.strip_suffix('>')).unwrap_or(ty);
                 writeln!(
@@ -205,7 +209,7 @@ pub fn all_variants() -> Vec<Variant> {
     let functions = Function::ALL;
     let mut epilogues = vec![Epilogue::Store, Epilogue::Bias];
     for bias in [false, true] {
-        epilogues.push(Epilogue::Residual { bias });
+        epilogues.extend([Epilogue::Residual { bias }, Epilogue::Product { bias }]);
         epilogues.extend(functions.map(|function| Epilogue::Activation { bias, function }));
     }
     let classes = [DeviceClass::Gpu, DeviceClass::Cpu];

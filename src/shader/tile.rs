@@ -73,7 +73,15 @@ impl Tile {
     pub fn gemv(class: DeviceClass, m: usize, cols: usize) -> Self {
         let tile_m = (m.clamp(1, 8) as u32).next_power_of_two();
         match class {
-            DeviceClass::Cpu => Self { tile_m, thread_n: if tile_m == 1 { 4 } else { 2 }, ..Self::flat(8) },
+            // More rows share a load of x and take longer to compile, which short rows do not pay for.
+            DeviceClass::Cpu => {
+                let thread_n = match (tile_m, cols) {
+                    (1, 1024..) => 8,
+                    (1, _) => 4,
+                    _ => 2,
+                };
+                Self { tile_m, thread_n, ..Self::flat(8) }
+            }
             DeviceClass::Gpu => {
                 let chunks = (cols.div_ceil(32).max(1) as u32).next_power_of_two();
                 Self { tile_m, lanes: chunks.min(32), thread_n: 1, ..Self::flat(64) }

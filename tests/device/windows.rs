@@ -1,4 +1,4 @@
-//! Operands in uniform windows: many windows of rows and of columns give, bit for bit, what storage gives.
+//! Operands in uniform windows and code words in texels: bit for bit what storage gives.
 
 use std::sync::Arc;
 
@@ -12,18 +12,19 @@ use anybit::shader::{DeviceClass, Epilogue};
 
 use super::{first_difference, gpu, open, runner, uniform, values};
 
-/// With windows from so many rows on.
-fn device(windows: Option<u32>) -> Arc<Gpu> {
-    open(OpenOptions { windows, ..OpenOptions::default() })
+/// With windows from so many rows on, and code words in storage or in texels.
+fn device(windows: Option<u32>, texels: bool) -> Arc<Gpu> {
+    open(OpenOptions { windows, texels, ..OpenOptions::default() })
 }
 
 /// Of x 3 windows and more, of W 2 and more but for the narrowest; the last of each begins before its rows.
-const PRODUCTS: [(usize, usize, usize); 3] = [(150, 300, 384), (97, 530, 512), (70, 90, 1000)];
+const PRODUCTS: [(usize, usize, usize); 4] = [(150, 300, 384), (97, 530, 512), (70, 90, 1000), (1, 90, 1024)];
 
 #[test]
-fn products_in_windows_equal_products_in_storage() {
-    let (windows, storage) = (device(Some(1)), device(None));
-    assert_eq!(storage.windows(), None);
+fn products_in_windows_and_texels_equal_products_in_storage() {
+    let (storage, windows, texels) = (device(None, false), device(Some(1), false), device(Some(1), true));
+    assert_eq!((storage.windows(), storage.keeps_texels()), (None, false));
+    assert_eq!(texels.keeps_texels(), texels.class() == DeviceClass::Cpu);
     // A GPU reads storage anyway, and so does a driver without subgroups.
     assert_eq!(windows.windows().is_some(), windows.class() == DeviceClass::Cpu && windows.subgroups());
     for text in [
@@ -50,9 +51,10 @@ fn products_in_windows_equal_products_in_storage() {
                 let product = MatMul { matrix: &matrix, m, epilogue: Epilogue::Store, naive: false };
                 product.run(gpu, &x, None, None).expect("a product")
             };
-            let (got, want) = (product(&windows), product(&storage));
+            let (got, want) = (product(&texels), product(&storage));
             let what = format!("{text} {m}x{rows}x{cols}");
-            assert_eq!(first_difference(&got, &want), None, "{what}");
+            assert_eq!(first_difference(&got, &want), None, "{what} from texels");
+            assert_eq!(first_difference(&product(&windows), &want), None, "{what} from windows");
             let weights = packed.decode();
             let nmse = reference::nmse(&got, &reference::linear(&x, m, &weights, cols, None));
             assert!(nmse < 1e-10, "{what}: NMSE {nmse:e}");
@@ -72,7 +74,7 @@ fn whole_models_in_windows_equal_models_in_storage() {
         runner.step(&batch).expect("a step");
         runner.logits().expect("logits")
     };
-    let storage = device(None);
+    let storage = device(None, false);
     for format in
         ["f16", "int4(group=32)", "qlinear(bits=8)", "qlinear(bits=4)", "qlinear(bits=2)", "mxint8@mxint8"]
     {
