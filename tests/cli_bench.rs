@@ -227,3 +227,21 @@ fn tiles_are_kept_used_and_forgotten() {
         assert!(code == Some(2) && !notes.contains("panicked"), "{wrong:?}: {notes}");
     }
 }
+
+/// Tables of the README are what `bench table` makes of the files they name.
+#[test]
+fn the_readme_has_the_committed_results() {
+    let place = Place::new();
+    let readme = std::fs::read_to_string(format!("{ROOT}/README.md")).unwrap();
+    let mut tables = 0;
+    for part in readme.split("<!-- anybit bench table ").skip(1) {
+        let (files, rest) = part.split_once(" -->\n").unwrap();
+        let (text, _) = rest.split_once("<!-- end -->").unwrap();
+        let files: Vec<String> = files.split(' ').map(|file| format!("{ROOT}/{file}")).collect();
+        let line: Vec<&str> =
+            ["bench", "table"].into_iter().chain(files.iter().map(String::as_str)).collect();
+        assert_eq!(text.trim(), place.ok(&line).trim(), "run `anybit bench table` again");
+        tables += 1;
+    }
+    assert!(tables > 0);
+}
