@@ -38,10 +38,30 @@ impl Error {
         Self::Unavailable(message.into())
     }
 
+    /// The same with control characters escaped, for messages with names that come from damaged files.
+    pub(crate) fn on_one_line(self) -> Self {
+        let escaped = |message: String| match message.contains(char::is_control) {
+            true => message.chars().flat_map(escape).collect(),
+            false => message,
+        };
+        match self {
+            Self::Invalid(message) => Self::Invalid(escaped(message)),
+            Self::Unavailable(message) => Self::Unavailable(escaped(message)),
+            io @ Self::Io { .. } => io,
+        }
+    }
+
     /// An [`Error::Io`] for `path`.
     pub fn io(action: &'static str, path: impl AsRef<Path>, cause: std::io::Error) -> Self {
         Self::Io { action, path: path.as_ref().to_path_buf(), cause }
     }
+}
+
+/// A character as it is, or its escape.
+fn escape(c: char) -> impl Iterator<Item = char> {
+    let plain = (!c.is_control()).then_some(c);
+    let escaped = c.is_control().then(|| c.escape_default());
+    plain.into_iter().chain(escaped.into_iter().flatten())
 }
 
 /// Returns early with [`Error::Invalid`], formatted like `format!`.

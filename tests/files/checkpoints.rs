@@ -214,6 +214,15 @@ fn survive(name: &str, bytes: &[u8]) {
     }
 }
 
+#[test]
+fn a_control_character_in_a_damaged_name_does_not_break_the_line() {
+    let mut bytes = std::fs::read(data("checkpoints/legacy.pt")).unwrap();
+    let key = b"94060280419664";
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap();
+    bytes[at] = b'\n';
+    assert_contains(&open_error("x.pt", &bytes), &["storage `\\n4060280419664` is missing"]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 

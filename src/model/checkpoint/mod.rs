@@ -256,13 +256,13 @@ fn parts(source: &Source) -> Result<Parts> {
     let bytes = source.bytes();
     reject_other_formats(bytes, &source.label)?;
     if bytes.starts_with(b"PK\x03\x04") {
-        return pytorch::zip(source);
+        return pytorch::zip(source).map_err(Error::on_one_line);
     }
     if bytes.starts_with(gguf::header::MAGIC) {
         return gguf::parts(source);
     }
     if pytorch::is_legacy(bytes) {
-        return pytorch::legacy(source);
+        return pytorch::legacy(source).map_err(Error::on_one_line);
     }
     match llama2c::header(bytes) {
         Some(header) => llama2c::parts(source, &header),
