@@ -58,6 +58,17 @@ fn every_op_is_verified_timed_and_written() {
         let fused = row["fused"]["kernels"][0].as_str().unwrap();
         assert!(table.contains(fused), "{fused} in\n{table}");
     }
+    // The same as Markdown: a line per row, with the mark of what may have come from the cache and the ratio.
+    let markdown = place.ok(&["bench", "table", "k.json"]);
+    for row in rows {
+        let start = format!("| `{}` | ", row["name"].as_str().unwrap());
+        let line = markdown.lines().find(|line| line.starts_with(&start)).unwrap();
+        let cached = row["fused"]["exceeds_cache"] == json!(false);
+        assert_eq!(line.split(" | ").nth(2).unwrap().contains(" c "), cached, "{line}");
+        if let Some(speed) = row["rates"]["speedup"].as_f64() {
+            assert!(line.contains(&format!("| {speed:.2}x |")), "{line}");
+        }
+    }
     // 2 M N K of a product; the bytes of x, W and y.
     assert_eq!(rows[0]["operations"], 2 * 5 * 37 * 64);
     let packed = 37 * 64 / 2 + 37 * 64 / 32 * 2;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Measurement, Rates, VERSION};
 use crate::error::{Error, Result, invalid};
+use crate::gpu::Clock;
 
 /// Changes of medians below this part are noise, however narrow the samples lie: clocks and allocations differ from
 /// run to run.
@@ -50,6 +51,19 @@ pub struct Entry {
     pub measurements: BTreeMap<String, Measurement>,
     /// What follows from them, of kernels.
     pub rates: Option<Rates>,
+    /// What times were read from, of kernels.
+    pub clock: Option<Clock>,
+    /// The fused side, of kernels and attention.
+    pub fused: Option<SideEntry>,
+    /// The naive side.
+    pub naive: Option<SideEntry>,
+}
+
+/// A side of a row, as far as its times need it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct SideEntry {
+    /// See [`Side::exceeds_cache`](super::Side::exceeds_cache).
+    pub exceeds_cache: bool,
 }
 
 /// What became of a number.

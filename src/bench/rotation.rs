@@ -114,10 +114,10 @@ impl Rotation {
         let before = gpu.allocated_bytes();
         let mut sessions = vec![subject.session(gpu, plan.fused)?];
         let each = (gpu.allocated_bytes() - before).max(1);
-        // Twice: a cache keeps part of what is a little larger than itself.
         let once = gpu.time(&[recording(&sessions[0])?], clock)?;
         let affordable = (MAX_SECONDS / once.max(1e-9)) as u64;
         let most = MAX_COPIES.min(MAX_BYTES / each).min(affordable).max(1);
+        // Twice: a cache keeps part of what is a little larger than itself.
         let copies = (2 * cache).div_ceil(each).min(most);
         for _ in 1..copies {
             sessions.push(subject.session(gpu, plan.fused)?);

@@ -64,8 +64,8 @@ impl DeviceMatrix {
         let align = packed.format.row_alignment(packed.rows, packed.cols).max(1);
         let code_bytes = (layout.code_words * 4).div_ceil(packed.rows);
         let row_bytes = code_bytes.max(packed.cols.next_multiple_of(32) * 4) as u64;
-        let texels = gpu.keeps_texels() && variant.with_texels().has_texels();
-        let variant = if texels { variant.with_texels() } else { variant };
+        let variant = if gpu.keeps_texels() { variant.with_texels() } else { variant };
+        let texels = variant.has_texels();
         let most = if texels { gpu.max_binding().min(Gpu::MAX_TEXELS) } else { gpu.max_binding() };
         let room = most.saturating_sub(SLACK as u64);
         let fit = (room / row_bytes) as usize;

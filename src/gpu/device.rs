@@ -25,7 +25,7 @@ pub struct OpenOptions {
     pub subgroups: bool,
     /// From so many rows of x on operands are read through uniform blocks where the partition is that of a software
     /// driver; `None` never. Such kernels take such a driver up to twice as long to compile, so that few rows do not
-    /// pay for it.
+    /// pay for it, but for a GEMV, whose x is one window and takes no dispatch more.
     pub windows: Option<u32>,
     /// Keeps code words in textures where the partition is that of a software driver, which reads a texel several times
     /// as fast as storage.

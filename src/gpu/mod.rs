@@ -6,6 +6,7 @@ mod cache;
 mod device;
 mod pipeline;
 mod recording;
+mod texels;
 mod tiles;
 mod timing;
 mod window;

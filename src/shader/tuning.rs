@@ -209,11 +209,6 @@ impl Tuning {
         self.entries.is_empty()
     }
 
-    /// Products and what was found for them.
-    pub fn entries(&self) -> &[(Product, Choice)] {
-        &self.entries
-    }
-
     /// See [`Choice::check`].
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anybit::bench::compare::{Entry, Results};
 use anybit::bench::{Measurement, Rates, Unit};
+use anybit::gpu::Clock;
 use anyhow::Result;
 
 use super::super::common;
@@ -12,7 +13,8 @@ use super::time;
 /// Print files of results as Markdown tables
 ///
 /// Each file becomes a line that says what was measured where, when and by which command, and a table. Times are medians,
-/// with half the distance of the quartiles.
+/// with half the distance of the quartiles; `c` says that operands may have come from the cache, `w` that a time is by the
+/// wall clock.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Results of `bench … --json`
@@ -50,7 +52,9 @@ fn markdown(results: &Results) -> String {
     for row in &results.rows {
         let median = |name: &str| row.measurements.get(name).map(|m| m.summary.median);
         let mut cells = vec![format!("`{}`", row.name)];
-        cells.extend(columns.iter().map(|name| row.measurements.get(*name).map_or("-".to_owned(), number)));
+        let shown_number =
+            |name: &&str| row.measurements.get(*name).map_or("-".to_owned(), |m| number(m, marks(row, name)));
+        cells.extend(columns.iter().map(shown_number));
         if let Some((slow, fast)) = pair {
             cells.push(shown(median(slow).zip(median(fast)).map(|(slow, fast)| slow / fast), |x| {
                 format!("{x:.2}x")
@@ -94,11 +98,27 @@ fn line(cells: &[String]) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
-fn number(m: &Measurement) -> String {
+fn number(m: &Measurement, marks: &str) -> String {
     let half = m.summary.spread() * 50.0;
     match m.unit {
-        Unit::Seconds => format!("{} ±{half:.0} %", time(m.summary.median)),
+        Unit::Seconds => format!("{}{marks} ±{half:.0} %", time(m.summary.median)),
         Unit::TokensPerSecond => format!("{:.1} t/s ±{half:.0} %", m.summary.median),
+    }
+}
+
+/// What has to be said of a time of the device.
+fn marks(row: &Entry, name: &str) -> &'static str {
+    let side = match name {
+        "fused" | "fused gpu" => row.fused,
+        "naive" | "naive gpu" => row.naive,
+        _ => return "",
+    };
+    let cached = side.is_some_and(|side| !side.exceeds_cache);
+    match (cached, row.clock == Some(Clock::Wall)) {
+        (false, false) => "",
+        (true, false) => " c",
+        (false, true) => " w",
+        (true, true) => " c w",
     }
 }
 
