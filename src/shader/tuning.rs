@@ -214,7 +214,14 @@ impl Tuning {
     /// # Errors
     /// The first choice that cannot be compiled.
     pub fn check(&self) -> Result<()> {
-        self.entries.iter().try_for_each(|(_, choice)| choice.check())
+        self.entries.iter().try_for_each(|(product, choice)| {
+            choice.check()?;
+            // Tall register tiles are those of float kernels.
+            match product.integer && choice.method == Method::Direct && choice.tile != Tile::direct(8, true) {
+                true => invalid!("{choice} is no partition of integer codes; run `anybit bench tune` again"),
+                false => Ok(()),
+            }
+        })
     }
 }
 
@@ -292,6 +299,12 @@ mod tests {
         ];
         for choice in wrong {
             assert!(choice.check().is_err(), "{choice:?}");
+        }
+        let tall = Choice { method: Method::Direct, tile: Tile::direct(16, false) };
+        for integer in [false, true] {
+            let mut tuning = Tuning::default();
+            tuning.set(Product { integer, ..product(16, 64, 64) }, tall);
+            assert_eq!(tuning.check().is_err(), integer);
         }
     }
 }
