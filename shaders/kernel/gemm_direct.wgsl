@@ -9,22 +9,14 @@ fn weights_of(n: vec4<u32>, chunk: u32) -> Four {
     return Four(weights_at(n.x, chunk), weights_at(n.y, chunk), weights_at(n.z, chunk), weights_at(n.w, chunk));
 }
 
-fn finish_rows(m: u32, n0: u32, s: Sums) {
-    finish_row(m, n0, s.a[0]);
-    finish_row(m + 1u, n0, s.a[1]);
-    finish_row(m + 2u, n0, s.a[2]);
-    finish_row(m + 3u, n0, s.a[3]);
-    finish_row(m + 4u, n0, s.a[4]);
-    finish_row(m + 5u, n0, s.a[5]);
-    finish_row(m + 6u, n0, s.a[6]);
-    finish_row(m + 7u, n0, s.a[7]);
+// What exceptions of the matrix add to row m.
+fn patched_row(m: u32, n: vec4<u32>, sums: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(patched(m, n.x, sums.x), patched(m, n.y, sums.y), patched(m, n.z, sums.z), patched(m, n.w, sums.w));
 }
 
-fn finish_row(m: u32, n0: u32, sums: vec4<f32>) {
-    if m >= params.m { return; }
-    for (var j = 0u; j < THREAD_N; j++) {
-        let n = n0 + j * WORKGROUP;
-        if n < params.rows { finish(m, n, patched(m, n, sums[j])); }
+fn finish_rows(m: u32, n0: u32, n: vec4<u32>, s: Sums) {
+    for (var i = 0u; i < 8u; i++) {
+        if m + i < params.m { end_row(m + i, n0, patched_row(m + i, n, s.a[i])); }
     }
 }
 
@@ -32,13 +24,12 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let tiles_n = (params.rows - params.n_first + TILE_N - 1u) / TILE_N;
     let tile = folded(group, groups);
     let m0 = params.m_first + (tile / tiles_n) * TILE_M;
-    let n0 = params.n_first + (tile % tiles_n) * TILE_N + lane;
+    let n0 = params.n_first + (tile % tiles_n) * TILE_N + first_column(lane);
     // Rows past the end repeat the last one; their sums are never stored.
     let x0 = min(m0 + lane, params.m - 1u) * (params.x_stride / 4u) - params.x_base;
     let x8 = min(m0 + 8u + lane, params.m - 1u) * (params.x_stride / 4u) - params.x_base;
     if m0 >= params.m { return; }
-    let last = params.rows - 1u;
-    let n = min(vec4<u32>(n0, n0 + WORKGROUP, n0 + 2u * WORKGROUP, n0 + 3u * WORKGROUP), vec4<u32>(last));
+    let n = own_columns(n0);
     let chunks = (params.cols + CHUNK - 1u) / CHUNK;
     var low: Sums;
     var high: Sums;  // of rows 8 to 15 of a tall tile
@@ -47,6 +38,6 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         low = advance(low, w, x_chunk(x0 + chunk * 8u));
         if TALL { high = advance(high, w, x_chunk(x8 + chunk * 8u)); }
     }
-    finish_rows(m0, n0, low);
-    if TALL { finish_rows(m0 + 8u, n0, high); }
+    finish_rows(m0, n0, n, low);
+    if TALL { finish_rows(m0 + 8u, n0, n, high); }
 }

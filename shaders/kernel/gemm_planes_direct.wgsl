@@ -40,24 +40,16 @@ fn counted(total: vec4<i32>, w: Columns, x: vec4<u32>) -> vec4<i32> {
     return total + vec4<i32>(filled) - 2 * vec4<i32>(negative);
 }
 
-fn finish_row(m: u32, n0: u32, total: vec4<i32>, scale: vec4<f32>) {
-    if m >= params.m { return; }
-    for (var j = 0u; j < THREAD_N; j++) {
-        let n = n0 + j * WORKGROUP;
-        if n < params.rows { finish_i32(m, n, total[j], scale[j]); }
-    }
-}
-
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let tiles_n = (params.rows - params.n_first + TILE_N - 1u) / TILE_N;
     let tile = folded(group, groups);
     let m0 = params.m_first + (tile / tiles_n) * TILE_M;
-    let n0 = params.n_first + (tile % tiles_n) * TILE_N + lane;
+    let n0 = params.n_first + (tile % tiles_n) * TILE_N + first_column(lane);
     // Rows past the end repeat the last one; their sums are never stored.
     let own = min(m0 + lane, params.m - 1u);
     let x0 = own * (params.x_stride / 4u) - params.x_base;
     if m0 >= params.m { return; }
-    let n = min(vec4<u32>(n0, n0 + WORKGROUP, n0 + 2u * WORKGROUP, n0 + 3u * WORKGROUP), vec4<u32>(params.rows - 1u));
+    let n = own_columns(n0);
     let steps = (params.cols + 2u * CHUNK - 1u) / (2u * CHUNK);
     var t: Totals;
     for (var step = 0u; step < steps; step++) {
@@ -74,12 +66,12 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     }
     let ends = vec4<f32>(scale_at(n.x, 0u), scale_at(n.y, 0u), scale_at(n.z, 0u), scale_at(n.w, 0u));
     let of_row = x_scale[own];
-    finish_row(m0, n0, t.i[0], subgroupBroadcast(of_row, 0u) * ends);
-    finish_row(m0 + 1u, n0, t.i[1], subgroupBroadcast(of_row, 1u) * ends);
-    finish_row(m0 + 2u, n0, t.i[2], subgroupBroadcast(of_row, 2u) * ends);
-    finish_row(m0 + 3u, n0, t.i[3], subgroupBroadcast(of_row, 3u) * ends);
-    finish_row(m0 + 4u, n0, t.i[4], subgroupBroadcast(of_row, 4u) * ends);
-    finish_row(m0 + 5u, n0, t.i[5], subgroupBroadcast(of_row, 5u) * ends);
-    finish_row(m0 + 6u, n0, t.i[6], subgroupBroadcast(of_row, 6u) * ends);
-    finish_row(m0 + 7u, n0, t.i[7], subgroupBroadcast(of_row, 7u) * ends);
+    end_counts(m0, n0, t.i[0], subgroupBroadcast(of_row, 0u) * ends);
+    end_counts(m0 + 1u, n0, t.i[1], subgroupBroadcast(of_row, 1u) * ends);
+    end_counts(m0 + 2u, n0, t.i[2], subgroupBroadcast(of_row, 2u) * ends);
+    end_counts(m0 + 3u, n0, t.i[3], subgroupBroadcast(of_row, 3u) * ends);
+    end_counts(m0 + 4u, n0, t.i[4], subgroupBroadcast(of_row, 4u) * ends);
+    end_counts(m0 + 5u, n0, t.i[5], subgroupBroadcast(of_row, 5u) * ends);
+    end_counts(m0 + 6u, n0, t.i[6], subgroupBroadcast(of_row, 6u) * ends);
+    end_counts(m0 + 7u, n0, t.i[7], subgroupBroadcast(of_row, 7u) * ends);
 }

@@ -1,2 +1,2 @@
-// A sum with its bias; params.y_offset is the first column of this part of the matrix.
-fn biased(n: u32, acc: f32) -> f32 { return acc + bias[params.y_offset + n]; }
+// A sum with its bias.
+fn biased(n: u32, acc: Sum) -> Sum { return acc + bias[sum_at(0u, n)]; }

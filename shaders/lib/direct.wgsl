@@ -1,5 +1,5 @@
 // Register tile of the *_direct kernels: an invocation owns 8 rows of x (16 in tall tiles of float kernels,
-// which decode W less often) times 4 rows of W, WORKGROUP apart.
+// which decode W less often) times 4 rows of W, its own_columns of y.
 // Invocation i holds a quad of row i of x and hands it round by a subgroup broadcast. Unrolled by hand: a private array
 // with a run-time index costs a software driver more than the arithmetic.
 // What costs there is not arithmetic but memory: a load is a loop over the invocations, and a parameter a gather, unless

@@ -1,2 +1,2 @@
 // A sum without a bias.
-fn biased(n: u32, acc: f32) -> f32 { return acc; }
+fn biased(n: u32, acc: Sum) -> Sum { return acc; }

@@ -6,8 +6,3 @@ fn chunk_scale(m: u32, chunk: u32) -> f32 {
     if X_PER_CHUNK == 0u { return 1.0; }
     return x_scale[min(m, params.m - 1u) * ((params.cols + CHUNK - 1u) / CHUNK) + chunk];
 }
-
-// Ends a sum of scaled chunks.
-fn finish_chunks(m: u32, n: u32, sum: f32) {
-    if X_PER_CHUNK == 1u { finish(m, n, sum); } else { finish(m, n, sum * x_scale[m]); }
-}

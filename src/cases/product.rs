@@ -98,7 +98,7 @@ impl Product {
 
     /// Elements between rows of y.
     fn stride(&self) -> usize {
-        self.rows + 3
+        self.rows + if self.rows.is_multiple_of(4) { 4 } else { 3 }
     }
 
     /// Runs the kernel part by part: y, `stride` elements between its rows. Rows of x are padded with zeros to
@@ -139,6 +139,7 @@ impl Product {
         let mut variant = Variant {
             format: Some(matrix.variant),
             epilogue: Some(self.epilogue),
+            quads: self.kernel.row().direct && self.rows.is_multiple_of(4) && stride.is_multiple_of(4),
             ..Variant::plain(self.kernel, tile)
         };
         if self.kernel.row().contract == Contract::Integer {

@@ -26,6 +26,8 @@ pub(super) fn steps(graph: &Graph, fused: bool) -> Vec<Step> {
         }
     }
     let mut absorbed = vec![false; graph.nodes.len()];
+    // Nodes whose values the steps so far produce.
+    let mut computed = vec![false; graph.nodes.len()];
     let mut steps = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.nodes.iter().enumerate() {
         if absorbed[id] {
@@ -47,7 +49,7 @@ pub(super) fn steps(graph: &Graph, fused: bool) -> Vec<Step> {
                         // The other operand must exist, in a buffer of its own, when the linear runs.
                         let other = graph.nodes[only].inputs.iter().copied().find(|&i| i != id);
                         let whole = |&other: &NodeId| {
-                            other < id && !matches!(graph.nodes[other].op, Op::Slice { .. })
+                            computed[other] && !matches!(graph.nodes[other].op, Op::Slice { .. })
                         };
                         if let Some(other) = other.filter(whole) {
                             step.epilogue = match graph.nodes[only].op {
@@ -65,6 +67,7 @@ pub(super) fn steps(graph: &Graph, fused: bool) -> Vec<Step> {
                 absorbed[step.output] = true;
             }
         }
+        computed[step.output] = true;
         steps.push(step);
     }
     steps
@@ -74,6 +77,21 @@ pub(super) fn steps(graph: &Graph, fused: bool) -> Vec<Step> {
 mod tests {
     use super::*;
     use crate::graph::{Function, Role};
+
+    #[test]
+    fn the_gate_of_an_mlp_is_absorbed_though_its_function_stands_after_up() {
+        let mut graph = Graph::default();
+        let table = graph.weight("e", 4, 8, Role::Embedding, false);
+        let w = graph.weight("w", 8, 8, Role::Linear, false);
+        let x = graph.push("x", Op::Embed { table }, &[], 8);
+        let gate = graph.push("gate", Op::Linear { weight: w, bias: None }, &[x], 8);
+        let up = graph.push("up", Op::Linear { weight: w, bias: None }, &[x], 8);
+        let act = graph.push("act", Op::Activate(Function::Silu), &[gate], 8);
+        let product = graph.push("product", Op::Mul, &[act, up], 8);
+        let fused = steps(&graph, true);
+        let outputs: Vec<_> = fused.iter().map(|s| (s.node, s.output, s.residual)).collect();
+        assert_eq!(outputs, [(x, x, None), (gate, act, None), (up, product, Some(act))]);
+    }
 
     #[test]
     fn residual_and_activation_are_absorbed_and_shared_values_are_not() {

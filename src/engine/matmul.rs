@@ -86,7 +86,8 @@ pub(super) fn multiply(
             None => (matrix.variant, matrix.params(part), &part.codes),
         };
         let choice = choice(gpu, format, m, part.rows, matrix.cols, operand);
-        let pipeline = pipeline(gpu, choice, format, operand, target.epilogue)?;
+        let quads = [part.rows, part.first_row, target.stride].iter().all(|n| n.is_multiple_of(4));
+        let pipeline = pipeline(gpu, choice, format, operand, target.epilogue, quads)?;
         let tile = pipeline.tile;
         let groups = if choice.method == Method::Gemv {
             (part.rows as u64).div_ceil(u64::from(tile.workgroup / tile.lanes * tile.thread_n))
@@ -162,14 +163,19 @@ fn pipeline(
     format: FormatVariant,
     operand: Operand,
     epilogue: Epilogue,
+    quads: bool,
 ) -> Result<Arc<Pipeline>> {
     let (kernel, tile) = match (choice.method, operand) {
         (Method::Direct, Operand::Codes { bits: 4, .. }) => (Kernel::GemmPairedDirect, Tile::paired()),
         (Method::Direct, Operand::Codes { bits: 2, .. }) => (Kernel::GemmPlanesDirect, choice.tile),
         (method, operand) => (method.kernel(matches!(operand, Operand::Codes { .. })), choice.tile),
     };
-    let mut variant =
-        Variant { format: Some(format), epilogue: Some(epilogue), ..Variant::plain(kernel, tile) };
+    let mut variant = Variant {
+        format: Some(format),
+        epilogue: Some(epilogue),
+        quads: quads && kernel.row().direct,
+        ..Variant::plain(kernel, tile)
+    };
     if let Operand::Codes { per_chunk, .. } = operand {
         variant = variant.constant("X_PER_CHUNK", per_chunk.into());
     }

@@ -194,6 +194,8 @@ macro_rules! row {
     }};
 }
 
+/// Sums of chunks, scaled one by one.
+const CHUNKS: &[&str] = &[lib!("x_scale"), lib!("finish_chunks")];
 /// Rounding by a search in steps.
 const STEPS: &[&str] = &[lib!("blocks"), lib!("steps")];
 const X: Binding = read("x", "array<f32>");
@@ -319,19 +321,19 @@ impl Kernel {
             }
             Kernel::GemvI8 => row!(
                 "gemv_i8", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], FEW_ROWS,
-                contract: I, epilogue: true, windows: OF_X, libraries: &[lib!("x_scale")]
+                contract: I, epilogue: true, windows: OF_X, libraries: CHUNKS
             ),
             Kernel::GemmI8 => row!(
                 "gemm_i8", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], PRODUCT,
-                contract: I, epilogue: true, libraries: &[lib!("x_scale")]
+                contract: I, epilogue: true, libraries: CHUNKS
             ),
             Kernel::GemmI8Direct => row!(
                 "gemm_i8_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], TILES,
-                contract: I, epilogue: true, direct: true, windows: OF_X_W, libraries: &[lib!("x_scale"), lib!("direct")]
+                contract: I, epilogue: true, direct: true, windows: OF_X_W, libraries: &[lib!("x_scale")]
             ),
             Kernel::GemmPairedDirect => row!(
                 "gemm_paired_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], TILES,
-                contract: I, epilogue: true, direct: true, windows: OF_X_W, libraries: &[lib!("x_scale"), lib!("direct")]
+                contract: I, epilogue: true, direct: true, windows: OF_X_W, libraries: &[lib!("x_scale")]
             ),
             Kernel::GemmPlanesDirect => row!(
                 "gemm_planes_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], TILES,

@@ -51,6 +51,9 @@ pub struct Variant {
     pub tile: Tile,
     /// Uses subgroup reductions.
     pub subgroup: bool,
+    /// Reads and stores y, residual and bias four columns at a time; for direct products
+    /// ([`KernelRow::direct`]) of matrices whose rows, part and y all lie in whole vec4.
+    pub quads: bool,
     /// Names of the bindings read through uniform windows, of those of [`KernelRow::windows`].
     pub windows: Vec<&'static str>,
     /// Kernel constants, e.g. `HEAD_DIM`.
@@ -66,6 +69,7 @@ impl Variant {
             epilogue: None,
             tile,
             subgroup: false,
+            quads: false,
             windows: Vec::new(),
             constants: Vec::new(),
         }
@@ -108,6 +112,9 @@ impl Variant {
             bindings.extend(epilogue.bindings());
         }
         for binding in &mut bindings {
+            if self.quads && ["y", "residual", "bias"].contains(&binding.name) {
+                binding.ty = "array<vec4<f32>>";
+            }
             if self.windows.contains(&binding.name) {
                 binding.access = Access::Window;
             }
@@ -188,6 +195,11 @@ pub fn link(variant: &Variant) -> String {
         if let Epilogue::Activation { function: f, .. } = epilogue {
             function = true;
             let _ = writeln!(text, "const FUNCTION: u32 = {}u;", function_code(f));
+            text.push_str(if variant.quads { lib!("activated_quads") } else { lib!("activated") });
+        }
+        text.push_str(if variant.quads { lib!("sum_quads") } else { lib!("sum") });
+        if row.direct {
+            text.push_str(if variant.quads { lib!("columns_quads") } else { lib!("columns") });
         }
         text.push_str(if epilogue.has_bias() { lib!("biased") } else { lib!("unbiased") });
         text.push_str(epilogue.source());
@@ -321,6 +333,20 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
         }
         for (i, tile) in tiles.into_iter().enumerate() {
             let variant = Variant { tile, epilogue: Some(Epilogue::Store), subgroup: direct, ..base.clone() };
+            if direct && i == 0 {
+                let quads = Variant { quads: true, ..variant.clone() };
+                match class {
+                    // How a sum ends depends on neither the format nor the device.
+                    DeviceClass::Gpu => all.push(quads),
+                    DeviceClass::Cpu if base.format.is_some_and(|format| format.name() == "int4 row") => {
+                        all.extend(epilogues.iter().map(|&e| Variant { epilogue: Some(e), ..quads.clone() }));
+                        if integer {
+                            all.push(Variant { epilogue: Some(Epilogue::Accumulator), ..quads });
+                        }
+                    }
+                    DeviceClass::Cpu => {}
+                }
+            }
             if integer && kernel.x_bits() == 8 {
                 let mut per_chunk = variant.clone();
                 per_chunk.constants = vec![("X_PER_CHUNK", 1)];
