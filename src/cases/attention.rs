@@ -169,6 +169,53 @@ fn flat(kernel: Kernel) -> Variant {
     Variant::plain(kernel, Tile::elementwise())
 }
 
+/// Pairs of cosine and sine of the first `positions` positions of heads of `2 * frequency.len()`.
+fn rotation_table(frequency: &[f32], positions: u32) -> Vec<f32> {
+    let angles = (0..positions).flat_map(|p| frequency.iter().map(move |f| f64::from(p) * f64::from(*f)));
+    angles.flat_map(|a| [a.cos() as f32, a.sin() as f32]).collect()
+}
+
+fn frequencies(half: usize) -> Vec<f32> {
+    (0..half).map(|i| 10_000f32.powf(-(i as f32) / half as f32)).collect()
+}
+
+pub(super) fn rope_to_cache(table: &mut Table) {
+    for setting in SETTINGS {
+        if setting.head_dim % 8 != 0 {
+            continue;
+        }
+        table.add("", setting.shape(), Tolerance::Nmse(ONE_OP), move |gpu| {
+            let (tokens, width, half) = (setting.tokens(), setting.heads().kv_width(), setting.head_dim / 2);
+            let frequency = frequencies(half);
+            let x = data::values(tokens.len() * width, 51);
+            let (offset, x_stride) = (8, width + 12);
+            let mut launch = Launch::new(gpu);
+            launch
+                .input("x", &shifted(&x, width, offset, x_stride))?
+                .input("tokens", &token_rows(&tokens))?
+                .input("rotation", &rotation_table(&frequency, setting.context as u32))?
+                .output("cache", setting.parts.len() * setting.context * width)?;
+            let params = [
+                ("m", tokens.len() as u32),
+                ("heads", setting.kv_heads as u32),
+                ("half_dim", half as u32),
+                ("context", setting.context as u32),
+                ("x_stride", x_stride as u32),
+                ("x_offset", offset as u32),
+            ];
+            let got = launch.elementwise(&flat(Kernel::RopeKvQuads), &params, x.len() / 8)?.single()?;
+            let positions: Vec<u32> = tokens.iter().map(|t| t.position).collect();
+            let rotated = reference::rope(&x, &positions, setting.kv_heads, &frequency);
+            let mut want = vec![POISON; got.len()];
+            for (token, row) in tokens.iter().zip(rotated.chunks(width)) {
+                let slot = token.sequence as usize * setting.context + token.position as usize;
+                want[slot * width..][..width].iter_mut().zip(row).for_each(|(to, v)| *to = v.to_bits());
+            }
+            Ok(Outcome::floats(got, want, width))
+        });
+    }
+}
+
 pub(super) fn rope(table: &mut Table) {
     let (kernel, share) = (table.kernel, if table.kernel == Kernel::RopeQuads { 4 } else { 1 });
     for (heads, head_dim) in [(3, 8), (1, 2), (5, 32), (2, 80), (1, 24)] {
@@ -179,10 +226,8 @@ pub(super) fn rope(table: &mut Table) {
         table.add("", shape, Tolerance::Nmse(ONE_OP), move |gpu| {
             let tokens = sequences(&[(0, 3), (126, 4), (9, 1)]);
             let (half, width) = (head_dim / 2, heads * head_dim);
-            let frequency: Vec<f32> = (0..half).map(|i| 10_000f32.powf(-(i as f32) / half as f32)).collect();
-            let angles =
-                (0..130u32).flat_map(|p| frequency.iter().map(move |f| f64::from(p) * f64::from(*f)));
-            let rotation: Vec<f32> = angles.flat_map(|a| [a.cos() as f32, a.sin() as f32]).collect();
+            let frequency = frequencies(half);
+            let rotation = rotation_table(&frequency, 130);
             let x = data::values(tokens.len() * width, 41);
             let (offset, x_stride, y_stride) = match share {
                 1 => (4, width + 7, width + 5),

@@ -1,38 +1,35 @@
 //! Lowering of attention: one fused kernel, or scores, softmax and values.
 
+use super::fusion::Step;
 use super::plan::Lowering;
 use super::values::{Value, whole_quads};
-use crate::error::{Result, invalid};
+use crate::error::{Error, Result, invalid};
+use crate::gpu::Buffer;
 use crate::graph::{Mask, NodeId, Op};
 use crate::shader::{DeviceClass, Kernel, Tile, Variant};
 
 impl Lowering<'_> {
-    /// Writes the keys and values of the batch to the caches, then attends.
-    pub(super) fn attention(&mut self, op: &Op, inputs: &[NodeId], y: &Value) -> Result<()> {
-        let &Op::Attention { layer, heads, kv_heads, head_dim, scale, mask } = op else {
+    /// Writes the keys and values of the batch to the caches, the keys rotated where the step says so, then attends.
+    pub(super) fn attention(&mut self, step: &Step, y: &Value) -> Result<()> {
+        let node = &self.c.graph.nodes[step.node];
+        let Op::Attention { layer, heads, kv_heads, head_dim, scale, mask } = node.op else {
             invalid!("not an attention node");
         };
-        let &[q, k, v] = inputs else { invalid!("attention needs q, k and v") };
+        let &[q, k, v] = &node.inputs[..] else { invalid!("attention needs q, k and v") };
         let gpu = self.c.gpu;
-        let (q, k, v) = (self.value(q)?.clone(), self.value(k)?.clone(), self.value(v)?.clone());
+        let (q, v) = (self.value(q)?.clone(), self.value(v)?.clone());
         let (k_cache, v_cache) = self.c.caches[layer].clone();
-        for (x, cache) in [(&k, &k_cache), (&v, &v_cache)] {
-            let buffers = [("x", &x.buffer), ("tokens", self.c.tokens), ("cache", cache)];
-            let params = [
-                ("m", x.rows as u32),
-                ("width", x.width as u32),
-                ("head_dim", head_dim as u32),
-                ("context", self.c.context as u32),
-                ("x_stride", x.stride as u32),
-                ("x_offset", x.offset as u32),
-            ];
-            let (kernel, share) = match whole_quads(&[head_dim, x.offset]) {
-                true => (Kernel::KvWriteQuads, 4),
-                false => (Kernel::KvWrite, 1),
-            };
-            let variant = Variant::plain(kernel, Tile::elementwise());
-            self.elementwise(variant, &buffers, &params, x.rows * x.width / share)?;
+        match step.residual {
+            Some(source) => {
+                let x = self.value(source)?.clone();
+                self.rotate_to_cache(&x, k, (kv_heads, head_dim), &k_cache)?;
+            }
+            None => {
+                let k = self.value(k)?.clone();
+                self.cache(&k, head_dim, &k_cache)?;
+            }
         }
+        self.cache(&v, head_dim, &v_cache)?;
         let span = self.c.context;
         // As `lib/mask.wgsl` reads it.
         let window = match mask {
@@ -94,5 +91,48 @@ impl Lowering<'_> {
         let buffers =
             [("scores", &weights), ("tokens", self.c.tokens), ("v_cache", &v_cache), ("y", &y.buffer)];
         self.elementwise(flat(Kernel::AttentionValues), &buffers, &params, q.rows * heads * head_dim)
+    }
+
+    /// Writes rows of keys or values to their places in `cache`.
+    fn cache(&mut self, x: &Value, head_dim: usize, cache: &Buffer) -> Result<()> {
+        let buffers = [("x", &x.buffer), ("tokens", self.c.tokens), ("cache", cache)];
+        let params = [
+            ("m", x.rows as u32),
+            ("width", x.width as u32),
+            ("head_dim", head_dim as u32),
+            ("context", self.c.context as u32),
+            ("x_stride", x.stride as u32),
+            ("x_offset", x.offset as u32),
+        ];
+        let (kernel, share) = match whole_quads(&[head_dim, x.offset]) {
+            true => (Kernel::KvWriteQuads, 4),
+            false => (Kernel::KvWrite, 1),
+        };
+        let variant = Variant::plain(kernel, Tile::elementwise());
+        self.elementwise(variant, &buffers, &params, x.rows * x.width / share)
+    }
+
+    /// Writes rows of keys, rotated as node `rope` says, to their places in `cache`.
+    fn rotate_to_cache(
+        &mut self,
+        x: &Value,
+        rope: NodeId,
+        (heads, head_dim): (usize, usize),
+        cache: &Buffer,
+    ) -> Result<()> {
+        let rotation = self.c.rotations.get(&rope).cloned();
+        let rotation = rotation.ok_or_else(|| Error::invalid("a rotation table is missing"))?;
+        let buffers =
+            [("x", &x.buffer), ("tokens", self.c.tokens), ("rotation", &rotation), ("cache", cache)];
+        let params = [
+            ("m", x.rows as u32),
+            ("heads", heads as u32),
+            ("half_dim", (head_dim / 2) as u32),
+            ("context", self.c.context as u32),
+            ("x_stride", x.stride as u32),
+            ("x_offset", x.offset as u32),
+        ];
+        let variant = Variant::plain(Kernel::RopeKvQuads, Tile::elementwise());
+        self.elementwise(variant, &buffers, &params, x.rows * heads * (head_dim / 2) / 4)
     }
 }

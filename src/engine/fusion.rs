@@ -1,6 +1,7 @@
 //! Fusion: which nodes of a graph become one dispatch. Fused and naive plans are the same graph with and
 //! without this pass.
 
+use super::values::{offset_of, whole_quads};
 use crate::graph::{Graph, NodeId, Op};
 use crate::shader::Epilogue;
 
@@ -13,7 +14,8 @@ pub(super) struct Step {
     pub(super) output: NodeId,
     /// For linears: how the sums end.
     pub(super) epilogue: Epilogue,
-    /// Second operand of an epilogue that has one.
+    /// What it reads besides the inputs of its node: the second operand of an epilogue that has one, or the keys before
+    /// their rotation, where attention rotates them into the cache.
     pub(super) residual: Option<NodeId>,
 }
 
@@ -30,10 +32,13 @@ pub(super) fn steps(graph: &Graph, fused: bool) -> Vec<Step> {
     let mut computed = vec![false; graph.nodes.len()];
     let mut steps = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.nodes.iter().enumerate() {
-        if absorbed[id] {
+        if absorbed[id] || (fused && rotated_keys(graph, &consumers, id).is_some()) {
             continue;
         }
         let mut step = Step { node: id, output: id, epilogue: Epilogue::Store, residual: None };
+        if let (Op::Attention { .. }, [_, keys, _], true) = (&node.op, &node.inputs[..], fused) {
+            step.residual = rotated_keys(graph, &consumers, *keys);
+        }
         if let (Op::Linear { bias, .. }, true) = (&node.op, fused) {
             let bias = bias.is_some();
             if bias {
@@ -73,6 +78,18 @@ pub(super) fn steps(graph: &Graph, fused: bool) -> Vec<Step> {
     steps
 }
 
+/// What `node` rotates, where it rotates the keys of an attention and nothing else, in whole vec4.
+fn rotated_keys(graph: &Graph, consumers: &[Vec<NodeId>], node: NodeId) -> Option<NodeId> {
+    let (Op::Rope { head_dim, .. }, &[source]) = (&graph.nodes[node].op, &graph.nodes[node].inputs[..])
+    else {
+        return None;
+    };
+    let [only] = consumers[node][..] else { return None };
+    let keys = matches!(graph.nodes[only].op, Op::Attention { .. })
+        && matches!(graph.nodes[only].inputs[..], [q, k, v] if k == node && q != node && v != node);
+    (keys && head_dim.is_multiple_of(8) && whole_quads(&[offset_of(graph, source)])).then_some(source)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +108,37 @@ mod tests {
         let fused = steps(&graph, true);
         let outputs: Vec<_> = fused.iter().map(|s| (s.node, s.output, s.residual)).collect();
         assert_eq!(outputs, [(x, x, None), (gate, act, None), (up, product, Some(act))]);
+    }
+
+    #[test]
+    fn keys_are_rotated_into_the_cache_unless_something_else_reads_them() {
+        for (heads_of, shared) in [(8, false), (8, true), (12, false)] {
+            let mut graph = Graph::default();
+            let table = graph.weight("e", 4, heads_of, Role::Embedding, false);
+            let x = graph.push("x", Op::Embed { table }, &[], heads_of);
+            let rope =
+                || Op::Rope { heads: 1, head_dim: heads_of, inverse_frequency: vec![1.0; heads_of / 2] };
+            let attention = Op::Attention {
+                layer: 0,
+                heads: 1,
+                kv_heads: 1,
+                head_dim: heads_of,
+                scale: 1.0,
+                mask: crate::graph::Mask::Causal,
+            };
+            let q = graph.push("q", rope(), &[x], heads_of);
+            let k = graph.push("k", rope(), &[x], heads_of);
+            let y = graph.push("y", attention, &[q, k, x], heads_of);
+            if shared {
+                graph.push("sum", Op::Add, &[k, y], heads_of);
+            }
+            let fused = steps(&graph, true);
+            let absorbed = heads_of == 8 && !shared;
+            assert_eq!(fused.iter().any(|step| step.node == k), !absorbed, "{heads_of} {shared}");
+            let attends = fused.iter().find(|step| step.node == y).expect("it is a step");
+            assert_eq!(attends.residual, absorbed.then_some(x));
+            assert!(steps(&graph, false).iter().any(|step| step.node == k));
+        }
     }
 
     #[test]

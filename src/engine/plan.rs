@@ -283,7 +283,7 @@ impl Lowering<'_> {
                 let variant = Variant::plain(kernel, Tile::elementwise());
                 self.elementwise(variant, &buffers, &params, rows * heads * (head_dim / 2) / pairs)?;
             }
-            Op::Attention { .. } => self.attention(&node.op, &node.inputs, &y)?,
+            Op::Attention { .. } => self.attention(step, &y)?,
             Op::Activate(function) => {
                 let x = self.whole(input()?)?;
                 self.activate(*function, &x, &y)?;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::error::Result;
 use crate::gpu::{Buffer, Gpu};
+use crate::graph::{Graph, NodeId, Op};
 
 /// A matrix `[rows, width]` of f32 in a device buffer. Rows are `stride` elements apart; in a whole buffer
 /// (`offset` 0) the columns `width..stride` are zero, so kernels may read whole chunks of 32.
@@ -24,6 +25,14 @@ pub(super) fn stride(width: usize) -> usize {
 /// Whether all sizes are whole vec4. Strides of values are.
 pub(super) fn whole_quads(sizes: &[usize]) -> bool {
     sizes.iter().all(|size| size.is_multiple_of(4))
+}
+
+/// The column of its buffer at which the value of `node` begins.
+pub(super) fn offset_of(graph: &Graph, node: NodeId) -> usize {
+    match (&graph.nodes[node].op, graph.nodes[node].inputs.first()) {
+        (Op::Slice { offset }, Some(&input)) => offset + offset_of(graph, input),
+        _ => 0,
+    }
 }
 
 /// Hands out buffers; a freed one serves again for the same shape only, because its padding must stay zero.

@@ -123,6 +123,7 @@ pub enum Kernel {
     RopeQuads,
     KvWrite,
     KvWriteQuads,
+    RopeKvQuads,
     AttentionScores,
     Softmax,
     AttentionValues,
@@ -214,7 +215,7 @@ const TABLE: Binding = read("table", "array<u32>");
 
 impl Kernel {
     /// All kernels, in the order of the table.
-    pub const ALL: [Kernel; 46] = [
+    pub const ALL: [Kernel; 47] = [
         Kernel::Dequantize,
         Kernel::Embed,
         Kernel::Gemv,
@@ -245,6 +246,7 @@ impl Kernel {
         Kernel::RopeQuads,
         Kernel::KvWrite,
         Kernel::KvWriteQuads,
+        Kernel::RopeKvQuads,
         Kernel::AttentionScores,
         Kernel::Softmax,
         Kernel::AttentionValues,
@@ -449,6 +451,12 @@ impl Kernel {
                 "kv_write_quads",
                 [X4, TOKENS, write("cache", "array<vec4<f32>>")],
                 &["m", "width", "context", "x_stride", "x_offset", "m_first", "x_base"],
+                windows: OF_X
+            ),
+            Kernel::RopeKvQuads => row!(
+                "rope_kv_quads",
+                [X4, TOKENS, read("rotation", "array<vec4<f32>>"), write("cache", "array<vec4<f32>>")],
+                &["m", "heads", "half_dim", "context", "x_stride", "x_offset", "m_first", "x_base"],
                 windows: OF_X
             ),
             Kernel::KvWrite => row!(
