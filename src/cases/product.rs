@@ -5,11 +5,12 @@ use super::data::{strided, values};
 use super::launch::{Device, Launch, POISON, STRAY};
 use super::matrix::packed;
 use crate::engine::{DeviceMatrix, MatMul};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, invalid};
 use crate::format::{
     ActivationFormat, ActivationScope, Codes, Format, Packed, QuantizedActivations, Scale,
     quantize_activations,
 };
+use crate::graph::Function;
 use crate::reference;
 use crate::shader::{Contract, Epilogue, Kernel, Tile, Variant};
 
@@ -85,7 +86,7 @@ impl Product {
             Epilogue::Activation { function, .. } => reference::activate(function, &sums),
             Epilogue::Residual { .. } => self.residual().map_or(sums.clone(), |r| reference::add(&sums, &r)),
             Epilogue::Product { .. } => self.residual().map_or(sums.clone(), |r| reference::mul(&sums, &r)),
-            Epilogue::Store | Epilogue::Bias | Epilogue::Accumulator => sums,
+            Epilogue::Store | Epilogue::Bias | Epilogue::Any { .. } | Epilogue::Accumulator => sums,
         }
     }
 
@@ -104,6 +105,28 @@ impl Product {
     /// Runs the kernel part by part: y, `stride` elements between its rows. Rows of x are padded with zeros to
     /// whole chunks, as the kernels want them, and stray values follow.
     fn dispatch(&self, gpu: &Device, w: &Packed, operand: Operand) -> Result<Vec<u32>> {
+        let got = self.dispatch_with(gpu, w, &operand, self.epilogue, 0)?;
+        // The pipeline that leaves the end open must give the same bits.
+        let function = self.epilogue.function().unwrap_or(Function::Silu);
+        let gemv = matches!(self.kernel, Kernel::Gemv | Kernel::GemvI8);
+        let ending = self.epilogue.ending(function).filter(|_| gemv && self.epilogue != Epilogue::Store);
+        if let Some(ending) = ending {
+            let any = Epilogue::Any { bias: self.epilogue.has_bias(), function };
+            if self.dispatch_with(gpu, w, &operand, any, ending)? != got {
+                invalid!("{} ends otherwise in the pipeline for any end", self.shape());
+            }
+        }
+        Ok(got)
+    }
+
+    fn dispatch_with(
+        &self,
+        gpu: &Device,
+        w: &Packed,
+        operand: &Operand,
+        epilogue: Epilogue,
+        ending: u32,
+    ) -> Result<Vec<u32>> {
         let matrix = DeviceMatrix::upload(gpu, "case", w)?;
         let (stride, chunked) = (self.stride(), self.cols.next_multiple_of(32));
         let mut launch = Launch::new(gpu);
@@ -138,7 +161,7 @@ impl Product {
         let tile = tile(gpu, self.kernel, self.m, self.cols);
         let mut variant = Variant {
             format: Some(matrix.variant),
-            epilogue: Some(self.epilogue),
+            epilogue: Some(epilogue),
             quads: self.kernel.row().direct && self.rows.is_multiple_of(4) && stride.is_multiple_of(4),
             ..Variant::plain(self.kernel, tile)
         };
@@ -158,10 +181,11 @@ impl Product {
                 ("x_stride", x_stride as u32),
                 ("y_stride", stride as u32),
                 ("y_offset", part.first_row as u32),
+                ("ending", ending),
             ]);
             launch.dispatch(
                 &variant,
-                &[("codes", &part.codes), ("scales", &part.scales)],
+                &[("codes", &part.codes), ("scales", &part.scales), ("residual", &part.scales)],
                 &params,
                 groups,
             )?;

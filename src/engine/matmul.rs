@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::resident::{DeviceMatrix, Part};
 use crate::error::{Result, invalid};
 use crate::gpu::{Binder, Buffer, Gpu, Pipeline};
+use crate::graph::Function;
 use crate::shader::{Choice, DeviceClass, Epilogue, FormatVariant, Kernel, Method, Product, Tile, Variant};
 
 /// Longest dot product of two i8 vectors that cannot overflow an i32 sum.
@@ -26,6 +27,8 @@ pub(super) struct Target<'a> {
     pub(super) epilogue: Epilogue,
     pub(super) bias: Option<&'a Buffer>,
     pub(super) residual: Option<&'a Buffer>,
+    /// One GEMV pipeline for all epilogues, of a model with this function: for drivers that compile long.
+    pub(super) shared: Option<Function>,
 }
 
 /// Whether `matrix` can run on integer kernels.
@@ -87,7 +90,13 @@ pub(super) fn multiply(
         };
         let choice = choice(gpu, format, m, part.rows, matrix.cols, operand);
         let quads = [part.rows, part.first_row, target.stride].iter().all(|n| n.is_multiple_of(4));
-        let pipeline = pipeline(gpu, choice, format, operand, target.epilogue, quads)?;
+        let shared = target.shared.filter(|_| choice.method == Method::Gemv);
+        let ending = shared.and_then(|function| Some((function, target.epilogue.ending(function)?)));
+        let epilogue = match ending {
+            Some((function, _)) => Epilogue::Any { bias: target.epilogue.has_bias(), function },
+            None => target.epilogue,
+        };
+        let pipeline = pipeline(gpu, choice, format, operand, epilogue, quads)?;
         let tile = pipeline.tile;
         let groups = if choice.method == Method::Gemv {
             (part.rows as u64).div_ceil(u64::from(tile.workgroup / tile.lanes * tile.thread_n))
@@ -106,12 +115,14 @@ pub(super) fn multiply(
             }
         };
         buffers.extend(target.bias.map(|b| ("bias", b)));
-        buffers.extend(target.residual.map(|r| ("residual", r)));
+        // What is bound where nothing is added is not read.
+        buffers.push(("residual", target.residual.unwrap_or(&part.scales)));
         params.extend([
             ("m", m as u32),
             ("x_stride", x_stride as u32),
             ("y_stride", target.stride as u32),
             ("y_offset", part.first_row as u32),
+            ("ending", ending.map_or(0, |(_, ending)| ending)),
         ]);
         binder.dispatch(pipeline, &buffers, &params, groups)?;
     }
@@ -281,6 +292,7 @@ impl MatMul<'_> {
             epilogue: self.epilogue,
             bias: bias.as_ref(),
             residual: residual.as_ref(),
+            shared: None,
         };
         multiply(gpu, &mut binder, self.matrix, self.m, operand, &target, scratch.as_ref())?;
         gpu.run(&[&binder.finish(gpu)?])?;

@@ -13,7 +13,7 @@ use crate::error::{Error, Result, invalid};
 use crate::format::ActivationFormat;
 use crate::gpu::{Binder, Buffer, Gpu, Recording};
 use crate::graph::{Assignment, Function, Graph, NodeId, Op, WeightId};
-use crate::shader::{Epilogue, Kernel, Tile, Variant, function_code};
+use crate::shader::{DeviceClass, Epilogue, Kernel, Tile, Variant, function_code};
 
 /// What a plan reads besides its own buffers.
 pub(super) struct Context<'a> {
@@ -375,6 +375,7 @@ impl Lowering<'_> {
             epilogue: step.epilogue,
             bias: bias.as_ref().filter(|_| self.c.fused),
             residual: residual.as_ref().map(|r| &r.buffer),
+            shared: shared_function(gpu, self.c.graph).filter(|_| self.c.fused),
         };
         debug_assert!(residual.as_ref().is_none_or(|r| r.stride == y.stride));
         let scratch = self.scratch.clone();
@@ -406,6 +407,16 @@ impl Lowering<'_> {
         debug_assert!(self.c.fused || step.epilogue == Epilogue::Store);
         Ok(())
     }
+}
+
+/// The function of the graph where its products share one GEMV pipeline: on software drivers, which take up to a second for
+/// each.
+fn shared_function(gpu: &Gpu, graph: &Graph) -> Option<Function> {
+    let function = graph.nodes.iter().find_map(|node| match node.op {
+        Op::Activate(function) => Some(function),
+        _ => None,
+    });
+    (gpu.class() == DeviceClass::Cpu).then(|| function.unwrap_or(Function::Silu))
 }
 
 /// The rows of numbers of a batch as the value of a node.

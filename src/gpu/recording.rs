@@ -15,8 +15,8 @@ const MAX_GROUPS: u64 = 65535;
 const UNIFORM_SLOT: usize = 256;
 
 /// Parameters that are 0 where a caller does not give them: the first row of every axis, the first vector of every
-/// binding.
-const UNLESS_SPLIT: [&str; 6] = ["zero", "m_first", "n_first", "x_base", "z_base", "codes_base"];
+/// binding, an ending that the pipeline does not leave open.
+const OPTIONAL: [&str; 7] = ["zero", "m_first", "n_first", "x_base", "z_base", "codes_base", "ending"];
 
 /// One dispatch before its uniform block has a place.
 #[derive(Clone)]
@@ -84,7 +84,7 @@ impl Binder {
             let found = params.iter().find(|(name, _)| name == param);
             values.push(match found {
                 Some((_, value)) => *value,
-                None if UNLESS_SPLIT.contains(param) => 0,
+                None if OPTIONAL.contains(param) => 0,
                 None => return Err(missing("parameter", param)),
             });
         }

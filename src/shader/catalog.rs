@@ -284,7 +284,7 @@ impl Kernel {
             &["m", "heads", "cols", "x_stride", "y_stride", "eps", "m_first", "x_base"];
         const TWO: &[&str] = &["m", "cols", "x_stride", "z_stride", "y_stride"];
         const PRODUCT: &[&str] = matrix_params!("m", "x_stride", "y_stride", "y_offset");
-        const FEW_ROWS: &[&str] = matrix_params!("m", "x_stride", "y_stride", "y_offset", "x_base");
+        const FEW_ROWS: &[&str] = matrix_params!("m", "x_stride", "y_stride", "y_offset", "x_base", "ending");
         const TILES: &[&str] = matrix_params!(
             "m",
             "x_stride",

@@ -26,6 +26,13 @@ pub enum Epilogue {
         /// Adds the bias first.
         bias: bool,
     },
+    /// Whichever of the above the parameter `ending` names ([`Epilogue::ending`]); GEMV only.
+    Any {
+        /// Adds the bias first.
+        bias: bool,
+        /// The function of an activation.
+        function: crate::graph::Function,
+    },
     /// The i32 accumulator as bits (integer kernels with one scale per row only).
     Accumulator,
 }
@@ -38,6 +45,7 @@ impl Epilogue {
             Epilogue::Activation { .. } => include_str!("../../shaders/epilogue/activation.wgsl"),
             Epilogue::Residual { .. } => include_str!("../../shaders/epilogue/residual.wgsl"),
             Epilogue::Product { .. } => include_str!("../../shaders/epilogue/product.wgsl"),
+            Epilogue::Any { .. } => include_str!("../../shaders/epilogue/any.wgsl"),
             Epilogue::Accumulator => include_str!("../../shaders/epilogue/accumulator.wgsl"),
         }
     }
@@ -50,7 +58,27 @@ impl Epilogue {
             Epilogue::Activation { .. } => "activation",
             Epilogue::Residual { .. } => "residual",
             Epilogue::Product { .. } => "product",
+            Epilogue::Any { .. } => "any",
             Epilogue::Accumulator => "accumulator",
+        }
+    }
+
+    /// The parameter with which [`Epilogue::Any`] of `function` ends a sum as this does, where it can.
+    pub fn ending(self, function: crate::graph::Function) -> Option<u32> {
+        match self {
+            Epilogue::Store | Epilogue::Bias => Some(0),
+            Epilogue::Activation { function: own, .. } => (own == function).then_some(1),
+            Epilogue::Residual { .. } => Some(2),
+            Epilogue::Product { .. } => Some(3),
+            Epilogue::Any { .. } | Epilogue::Accumulator => None,
+        }
+    }
+
+    /// The function it applies or may apply.
+    pub fn function(self) -> Option<crate::graph::Function> {
+        match self {
+            Epilogue::Activation { function, .. } | Epilogue::Any { function, .. } => Some(function),
+            _ => None,
         }
     }
 
@@ -58,16 +86,17 @@ impl Epilogue {
     pub fn has_bias(self) -> bool {
         match self {
             Epilogue::Bias => true,
-            Epilogue::Activation { bias, .. } | Epilogue::Residual { bias } | Epilogue::Product { bias } => {
-                bias
-            }
+            Epilogue::Activation { bias, .. }
+            | Epilogue::Residual { bias }
+            | Epilogue::Product { bias }
+            | Epilogue::Any { bias, .. } => bias,
             Epilogue::Store | Epilogue::Accumulator => false,
         }
     }
 
     /// Whether it reads a second operand of the shape of y.
     pub fn has_residual(self) -> bool {
-        matches!(self, Epilogue::Residual { .. } | Epilogue::Product { .. })
+        matches!(self, Epilogue::Residual { .. } | Epilogue::Product { .. } | Epilogue::Any { .. })
     }
 
     /// Storage buffers it reads.

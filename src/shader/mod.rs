@@ -192,7 +192,7 @@ pub fn link(variant: &Variant) -> String {
     }
     let mut function = row.function;
     if let Some(epilogue) = variant.epilogue {
-        if let Epilogue::Activation { function: f, .. } = epilogue {
+        if let Some(f) = epilogue.function() {
             function = true;
             let _ = writeln!(text, "const FUNCTION: u32 = {}u;", function_code(f));
             text.push_str(if variant.quads { lib!("activated_quads") } else { lib!("activated") });
@@ -351,6 +351,10 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
                 let mut per_chunk = variant.clone();
                 per_chunk.constants = vec![("X_PER_CHUNK", 1)];
                 all.push(per_chunk);
+            }
+            if gemv && class == DeviceClass::Cpu {
+                let any = |bias| Epilogue::Any { bias, function: Function::Silu };
+                all.extend([false, true].map(|b| Variant { epilogue: Some(any(b)), ..variant.clone() }));
             }
             if i == 0 && class == DeviceClass::Gpu {
                 all.extend(epilogues.iter().map(|&e| Variant { epilogue: Some(e), ..variant.clone() }));
