@@ -108,8 +108,8 @@ impl Product {
         let got = self.dispatch_with(gpu, w, &operand, self.epilogue, 0)?;
         // The pipeline that leaves the end open must give the same bits.
         let function = self.epilogue.function().unwrap_or(Function::Silu);
-        let gemv = matches!(self.kernel, Kernel::Gemv | Kernel::GemvI8);
-        let ending = self.epilogue.ending(function).filter(|_| gemv && self.epilogue != Epilogue::Store);
+        let opens = matches!(self.kernel, Kernel::Gemv | Kernel::GemvI8) || self.kernel.row().direct;
+        let ending = self.epilogue.ending(function).filter(|_| opens && self.epilogue != Epilogue::Store);
         if let Some(ending) = ending {
             let any = Epilogue::Any { bias: self.epilogue.has_bias(), function };
             if self.dispatch_with(gpu, w, &operand, any, ending)? != got {

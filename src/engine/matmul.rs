@@ -11,6 +11,9 @@ use crate::shader::{Choice, DeviceClass, Epilogue, FormatVariant, Kernel, Method
 /// Longest dot product of two i8 vectors that cannot overflow an i32 sum.
 const MAX_INTEGER_K: usize = (i32::MAX / (128 * 128)) as usize;
 
+/// Rows of x from which a pipeline for each epilogue pays for its compilation on software drivers.
+const OWN_EPILOGUE: usize = 256;
+
 /// The left operand.
 #[derive(Clone, Copy)]
 pub(super) enum Operand<'a> {
@@ -27,7 +30,7 @@ pub(super) struct Target<'a> {
     pub(super) epilogue: Epilogue,
     pub(super) bias: Option<&'a Buffer>,
     pub(super) residual: Option<&'a Buffer>,
-    /// One GEMV pipeline for all epilogues, of a model with this function: for drivers that compile long.
+    /// One pipeline for all epilogues of few rows, of a model with this function: for drivers that compile long.
     pub(super) shared: Option<Function>,
 }
 
@@ -90,7 +93,12 @@ pub(super) fn multiply(
         };
         let choice = choice(gpu, format, m, part.rows, matrix.cols, operand);
         let quads = [part.rows, part.first_row, target.stride].iter().all(|n| n.is_multiple_of(4));
-        let shared = target.shared.filter(|_| choice.method == Method::Gemv);
+        let leaves_open = match choice.method {
+            Method::Gemv => true,
+            Method::Direct => m < OWN_EPILOGUE,
+            Method::Tiled => false,
+        };
+        let shared = target.shared.filter(|_| leaves_open);
         let ending = shared.and_then(|function| Some((function, target.epilogue.ending(function)?)));
         let epilogue = match ending {
             Some((function, _)) => Epilogue::Any { bias: target.epilogue.has_bias(), function },

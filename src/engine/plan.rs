@@ -409,7 +409,7 @@ impl Lowering<'_> {
     }
 }
 
-/// The function of the graph where its products share one GEMV pipeline: on software drivers, which take up to a second for
+/// The function of the graph where its products share pipelines: on software drivers, which take up to half a second for
 /// each.
 fn shared_function(gpu: &Gpu, graph: &Graph) -> Option<Function> {
     let function = graph.nodes.iter().find_map(|node| match node.op {

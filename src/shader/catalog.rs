@@ -293,7 +293,8 @@ impl Kernel {
             "m_first",
             "n_first",
             "x_base",
-            "codes_base"
+            "codes_base",
+            "ending"
         );
         const CACHE: &[&str] = &[
             "m", "heads", "kv_heads", "head_dim", "context", "span", "window", "scale", "x_stride",

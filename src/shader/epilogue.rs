@@ -26,7 +26,8 @@ pub enum Epilogue {
         /// Adds the bias first.
         bias: bool,
     },
-    /// Whichever of the above the parameter `ending` names ([`Epilogue::ending`]); GEMV only.
+    /// Whichever of the above the parameter `ending` names ([`Epilogue::ending`]); GEMV and direct
+    /// products only.
     Any {
         /// Adds the bias first.
         bias: bool,

@@ -352,9 +352,14 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
                 per_chunk.constants = vec![("X_PER_CHUNK", 1)];
                 all.push(per_chunk);
             }
-            if gemv && class == DeviceClass::Cpu {
+            if (gemv || direct) && class == DeviceClass::Cpu {
                 let any = |bias| Epilogue::Any { bias, function: Function::Silu };
-                all.extend([false, true].map(|b| Variant { epilogue: Some(any(b)), ..variant.clone() }));
+                let quads = direct && i == 0;
+                all.extend([false, true].map(|b| Variant {
+                    epilogue: Some(any(b)),
+                    quads,
+                    ..variant.clone()
+                }));
             }
             if i == 0 && class == DeviceClass::Gpu {
                 all.extend(epilogues.iter().map(|&e| Variant { epilogue: Some(e), ..variant.clone() }));
