@@ -1,18 +1,12 @@
 // gemm_i8_direct: gemm_i8 for software drivers, which expand dot4I8Packed into shifts.
-// A product of i32 whose factors are known to fit 16 bits, one of them not negative, is one instruction of x86 with the sum
-// that follows (pmaddwd, vpdpwssd), where a float product and its sum are two. So x is biased by 128 to 0 ... 255, and 128
-// times the sum of a row of W, which every invocation keeps of its own rows, is taken off again; the shifts by 24 tell the compiler
-// what it cannot see, that codes fit a byte. Sums are exact, also where they wrap meanwhile.
+// x is biased by 128 to 0 ... 255 (lib/direct_i32.wgsl says why), and 128 times the sum of a row of W, which every invocation
+// keeps of its own rows, is taken off again. Sums are exact, also where they wrap meanwhile.
 // Where scales change within a row, chunks are scaled one by one (lib/x_scale.wgsl).
-// Partition: 8 rows of x times own_columns (lib/columns.wgsl) per invocation. Invocation i holds a quad of row i of x and
-// hands it round by a subgroup broadcast. Precondition: the workgroup of 8 lies in one subgroup.
-const_assert THREAD_N == 4u && TILE_M == 8u && TILE_N == 4u * WORKGROUP && WORKGROUP == 8u;
+// Partition: lib/direct_i32.wgsl.
+const_assert TILE_M == 8u;
 const BIAS: i32 = 128;
 
-struct Totals { i: array<vec4<i32>, 8> }                // [row of x], components: row of W
-struct Scaled { f: array<vec4<f32>, 8> }                // likewise
-struct Four { a: Codes, b: Codes, c: Codes, d: Codes }  // a chunk of this invocation's rows of W
-struct Quad { k: array<vec4<i32>, 4> }                  // [k], components: row of W
+struct Scaled { f: array<vec4<f32>, 8> }  // as Totals
 
 fn biased_quad(w: u32) -> vec4<i32> {
     let bytes = vec4<u32>(w ^ 0x80808080u) >> vec4<u32>(0u, 8u, 16u, 24u);
@@ -27,6 +21,7 @@ fn x_chunk(at: u32) -> Codes {
                                      biased_quad(high.x), biased_quad(high.y), biased_quad(high.z), biased_quad(high.w)));
 }
 
+// The same codes: they fit a byte, and the compiler sees it.
 fn narrow(q: vec4<i32>) -> vec4<i32> { return (q << vec4<u32>(24u)) >> vec4<u32>(24u); }
 
 fn narrow_codes(row: u32, chunk: u32) -> Codes {
@@ -39,35 +34,9 @@ fn w_chunk(n: vec4<u32>, chunk: u32) -> Four {
     return Four(narrow_codes(n.x, chunk), narrow_codes(n.y, chunk), narrow_codes(n.z, chunk), narrow_codes(n.w, chunk));
 }
 
-fn quad(w: Four, i: u32) -> Quad {
-    let a = w.a.q[i];
-    let b = w.b.q[i];
-    let c = w.c.q[i];
-    let d = w.d.q[i];
-    return Quad(array<vec4<i32>, 4>(vec4<i32>(a.x, b.x, c.x, d.x), vec4<i32>(a.y, b.y, c.y, d.y),
-                                    vec4<i32>(a.z, b.z, c.z, d.z), vec4<i32>(a.w, b.w, c.w, d.w)));
-}
-
-fn code_sum(c: Codes) -> i32 {
-    let sum = ((c.q[0] + c.q[1]) + (c.q[2] + c.q[3])) + ((c.q[4] + c.q[5]) + (c.q[6] + c.q[7]));
-    return (sum.x + sum.y) + (sum.z + sum.w);
-}
-
 // What the bias of x adds to the products of a chunk.
 fn excess(w: Four) -> vec4<i32> {
     return BIAS * vec4<i32>(code_sum(w.a), code_sum(w.b), code_sum(w.c), code_sum(w.d));
-}
-
-fn summed(sum: vec4<i32>, w: Quad, v: vec4<i32>) -> vec4<i32> {
-    return sum + w.k[0] * vec4<i32>(v.x) + w.k[1] * vec4<i32>(v.y) + w.k[2] * vec4<i32>(v.z) + w.k[3] * vec4<i32>(v.w);
-}
-
-fn advance_quad(t: Totals, w: Quad, x: vec4<i32>) -> Totals {
-    return Totals(array<vec4<i32>, 8>(
-        summed(t.i[0], w, subgroupBroadcast(x, 0u)), summed(t.i[1], w, subgroupBroadcast(x, 1u)),
-        summed(t.i[2], w, subgroupBroadcast(x, 2u)), summed(t.i[3], w, subgroupBroadcast(x, 3u)),
-        summed(t.i[4], w, subgroupBroadcast(x, 4u)), summed(t.i[5], w, subgroupBroadcast(x, 5u)),
-        summed(t.i[6], w, subgroupBroadcast(x, 6u)), summed(t.i[7], w, subgroupBroadcast(x, 7u))));
 }
 
 // Adds the products of one chunk of four rows of W with this invocation's row of x.
@@ -80,11 +49,6 @@ fn advance(totals: Totals, w: Four, x: Codes) -> Totals {
     t = advance_quad(t, quad(w, 5u), x.q[5]);
     t = advance_quad(t, quad(w, 6u), x.q[6]);
     return advance_quad(t, quad(w, 7u), x.q[7]);
-}
-
-// `ends` is all that the sum of row m has to be multiplied by.
-fn end_sums(m: u32, n0: u32, total: vec4<i32>, sums: vec4<f32>, ends: vec4<f32>) {
-    if WHOLE_SUM { end_counts(m, n0, total, ends); } else { end_row(m, n0, sums * ends); }
 }
 
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {

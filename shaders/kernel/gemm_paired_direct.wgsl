@@ -1,18 +1,15 @@
 // gemm_paired_direct: gemm_i8_direct for codes so small that two rows of x share a factor, a + 4096 b: one product and one
-// sum, together one instruction where gemm_i8_direct says so, serve both. With |x| <= 7 and W biased to 0 ... 18, |W| <= 9,
+// sum serve both. With |x| <= 7 and W biased to 0 ... 18 (|W| <= 9)
 // 16 products sum to at most 2016 for either row, so neither reaches into the other one; then they are taken apart. What
 // the bias adds, 9 times the sum of a row of x, is taken off again.
-// Partition: 16 rows of x, of which invocation i holds rows i and i + 8, times own_columns (lib/columns.wgsl).
-// Preconditions: the workgroup of 8 lies in one subgroup; x holds four-bit fields, two's complement, rows padded with zeros
+// Partition: lib/direct_i32.wgsl, with pairs of rows: invocation i holds rows i and i + 8.
+// Precondition: x holds four-bit fields, two's complement, rows padded with zeros
 // to whole chunks.
-const_assert THREAD_N == 4u && TILE_M == 16u && TILE_N == 4u * WORKGROUP && WORKGROUP == 8u && X_PER_CHUNK == 0u;
+const_assert TILE_M == 16u && X_PER_CHUNK == 0u;
 const BASE_BITS: vec4<u32> = vec4<u32>(12u);
 const BIAS: i32 = 9;
 
-struct Eight { i: array<vec4<i32>, 8> }                 // [pair of rows], components: row of W
-struct Totals { all: Eight, high: Eight }               // sums of pairs; what of them belongs to rows 8 to 15
-struct Four { a: Codes, b: Codes, c: Codes, d: Codes }  // a chunk of this invocation's rows of W
-struct Quad { k: array<vec4<i32>, 4> }                  // [k], components: row of W
+struct Parts { all: Totals, high: Totals }  // sums of pairs; what of them belongs to rows 8 to 15
 
 // Fields 0 to 3 of `low`, and of `high` times 4096; the shifts tell the compiler that their sum fits 16 bits.
 fn pairs(low: u32, high: u32) -> vec4<i32> {
@@ -41,49 +38,28 @@ fn w_chunk(n: vec4<u32>, chunk: u32) -> Four {
     return Four(biased_codes(n.x, chunk), biased_codes(n.y, chunk), biased_codes(n.z, chunk), biased_codes(n.w, chunk));
 }
 
-fn quad(w: Four, i: u32) -> Quad {
-    let a = w.a.q[i];
-    let b = w.b.q[i];
-    let c = w.c.q[i];
-    let d = w.d.q[i];
-    return Quad(array<vec4<i32>, 4>(vec4<i32>(a.x, b.x, c.x, d.x), vec4<i32>(a.y, b.y, c.y, d.y),
-                                    vec4<i32>(a.z, b.z, c.z, d.z), vec4<i32>(a.w, b.w, c.w, d.w)));
-}
-
-fn summed(sum: vec4<i32>, w: Quad, v: vec4<i32>) -> vec4<i32> {
-    return sum + w.k[0] * vec4<i32>(v.x) + w.k[1] * vec4<i32>(v.y) + w.k[2] * vec4<i32>(v.z) + w.k[3] * vec4<i32>(v.w);
-}
-
-fn advance_quad(t: Eight, w: Quad, x: vec4<i32>) -> Eight {
-    return Eight(array<vec4<i32>, 8>(
-        summed(t.i[0], w, subgroupBroadcast(x, 0u)), summed(t.i[1], w, subgroupBroadcast(x, 1u)),
-        summed(t.i[2], w, subgroupBroadcast(x, 2u)), summed(t.i[3], w, subgroupBroadcast(x, 3u)),
-        summed(t.i[4], w, subgroupBroadcast(x, 4u)), summed(t.i[5], w, subgroupBroadcast(x, 5u)),
-        summed(t.i[6], w, subgroupBroadcast(x, 6u)), summed(t.i[7], w, subgroupBroadcast(x, 7u))));
-}
-
 // What of a sum of pairs belongs to the upper row; the lower one has the rest.
 fn upper(sum: vec4<i32>) -> vec4<i32> { return (sum + vec4<i32>(2048)) >> BASE_BITS; }
 fn lower(sum: vec4<i32>, high: vec4<i32>) -> vec4<i32> { return sum - (high << BASE_BITS); }
 
 // Adds the sums of 16 products, taken apart.
-fn parted(t: Totals, s: Eight) -> Totals {
-    return Totals(
-        Eight(array<vec4<i32>, 8>(t.all.i[0] + s.i[0], t.all.i[1] + s.i[1], t.all.i[2] + s.i[2], t.all.i[3] + s.i[3],
+fn parted(t: Parts, s: Totals) -> Parts {
+    return Parts(
+        Totals(array<vec4<i32>, 8>(t.all.i[0] + s.i[0], t.all.i[1] + s.i[1], t.all.i[2] + s.i[2], t.all.i[3] + s.i[3],
                                   t.all.i[4] + s.i[4], t.all.i[5] + s.i[5], t.all.i[6] + s.i[6], t.all.i[7] + s.i[7])),
-        Eight(array<vec4<i32>, 8>(
+        Totals(array<vec4<i32>, 8>(
             t.high.i[0] + upper(s.i[0]), t.high.i[1] + upper(s.i[1]), t.high.i[2] + upper(s.i[2]), t.high.i[3] + upper(s.i[3]),
             t.high.i[4] + upper(s.i[4]), t.high.i[5] + upper(s.i[5]), t.high.i[6] + upper(s.i[6]), t.high.i[7] + upper(s.i[7]))));
 }
 
 // Adds the products of one chunk of four rows of W with this invocation's rows of x.
-fn advance(totals: Totals, w: Four, x: Codes) -> Totals {
-    var s = advance_quad(Eight(), quad(w, 0u), x.q[0]);
+fn advance(totals: Parts, w: Four, x: Codes) -> Parts {
+    var s = advance_quad(Totals(), quad(w, 0u), x.q[0]);
     s = advance_quad(s, quad(w, 1u), x.q[1]);
     s = advance_quad(s, quad(w, 2u), x.q[2]);
     s = advance_quad(s, quad(w, 3u), x.q[3]);
     let half = parted(totals, s);
-    s = advance_quad(Eight(), quad(w, 4u), x.q[4]);
+    s = advance_quad(Totals(), quad(w, 4u), x.q[4]);
     s = advance_quad(s, quad(w, 5u), x.q[5]);
     s = advance_quad(s, quad(w, 6u), x.q[6]);
     return parted(half, advance_quad(s, quad(w, 7u), x.q[7]));
@@ -91,8 +67,7 @@ fn advance(totals: Totals, w: Four, x: Codes) -> Totals {
 
 // What the bias of W adds to the products of this invocation's two rows of x.
 fn excess(x: Codes) -> vec2<i32> {
-    let quads = ((x.q[0] + x.q[1]) + (x.q[2] + x.q[3])) + ((x.q[4] + x.q[5]) + (x.q[6] + x.q[7]));
-    let sum = vec4<i32>((quads.x + quads.y) + (quads.z + quads.w));
+    let sum = vec4<i32>(code_sum(x));
     let high = upper(sum);
     return BIAS * vec2<i32>(lower(sum, high).x, high.x);
 }
@@ -111,11 +86,6 @@ fn held(v: vec2<i32>, i: u32) -> vec2<i32> {
     }
 }
 
-// `ends` is all that the sum of row m has to be multiplied by.
-fn end_sums(m: u32, n0: u32, total: vec4<i32>, sums: vec4<f32>, ends: vec4<f32>) {
-    if WHOLE_SUM { end_counts(m, n0, total, ends); } else { end_row(m, n0, sums * ends); }
-}
-
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let tiles_n = (params.rows - params.n_first + TILE_N - 1u) / TILE_N;
     let tile = folded(group, groups);
@@ -129,7 +99,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let chunks = (params.cols + CHUNK - 1u) / CHUNK;
     var low: array<vec4<f32>, 8>;   // scaled sums, where scales change within a row
     var high: array<vec4<f32>, 8>;
-    var t: Totals;
+    var t: Parts;
     var over: vec2<i32>;
     var ends = vec4<f32>(1.0);
     for (var chunk = 0u; chunk < chunks; chunk++) {
@@ -141,7 +111,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         } else {
             let k = chunk * CHUNK;
             let scale = vec4<f32>(scale_at(n.x, k), scale_at(n.y, k), scale_at(n.z, k), scale_at(n.w, k));
-            let part = advance(Totals(), w, codes);
+            let part = advance(Parts(), w, codes);
             let less = excess(codes);
             for (var i = 0u; i < 8u; i++) {
                 let of_row = held(less, i);

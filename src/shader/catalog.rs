@@ -195,6 +195,8 @@ macro_rules! row {
     }};
 }
 
+/// Register tiles of i32.
+const I32: &[&str] = &[lib!("x_scale"), lib!("direct_i32")];
 /// Sums of chunks, scaled one by one.
 const CHUNKS: &[&str] = &[lib!("x_scale"), lib!("finish_chunks")];
 /// Rounding by a search in steps.
@@ -332,11 +334,11 @@ impl Kernel {
             ),
             Kernel::GemmI8Direct => row!(
                 "gemm_i8_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], TILES,
-                contract: I, epilogue: true, direct: true, windows: OF_X_W, libraries: &[lib!("x_scale")]
+                contract: I, epilogue: true, direct: true, windows: OF_X_W, libraries: I32
             ),
             Kernel::GemmPairedDirect => row!(
                 "gemm_paired_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], TILES,
-                contract: I, epilogue: true, direct: true, windows: OF_X_W, libraries: &[lib!("x_scale")]
+                contract: I, epilogue: true, direct: true, windows: OF_X_W, libraries: I32
             ),
             Kernel::GemmPlanesDirect => row!(
                 "gemm_planes_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], TILES,
