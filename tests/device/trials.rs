@@ -140,7 +140,7 @@ fn after_warm_up_trials_upload_nothing_and_reuse_what_they_share() {
     let got = trials.run(&model, std::slice::from_ref(&changed)).expect("tallies")[0];
     let after = trials.counters();
     let (ran, reused) = (after.steps - before.steps, after.reused - before.reused);
-    assert!(ran > 0 && ran < 8 && reused > 70, "{ran} steps ran, {reused} were reused");
+    assert!(ran > 0 && ran < 8 && reused > 8 * ran, "{ran} steps ran, {reused} were reused");
     assert_same(got, alone(&model, &changed, &windows, batching, true), "the last layer changed");
 }
 
