@@ -79,18 +79,19 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
             let codes = x_chunk(x0 + 2u * chunk);
             let w = w_chunk(n, chunk);
             let part = advance(Totals(), w, codes);
-            let less = excess(w);
+            // In f32, which is exact here, so that no compiler factors the bias out of the products again.
+            let less = vec4<f32>(excess(w));
             let k = chunk * CHUNK;
             let scale = vec4<f32>(scale_at(n.x, k), scale_at(n.y, k), scale_at(n.z, k), scale_at(n.w, k));
             let of_x = chunk_scale(own, chunk);
-            s.f[0] += vec4<f32>(part.i[0] - less) * scale * subgroupBroadcast(of_x, 0u);
-            s.f[1] += vec4<f32>(part.i[1] - less) * scale * subgroupBroadcast(of_x, 1u);
-            s.f[2] += vec4<f32>(part.i[2] - less) * scale * subgroupBroadcast(of_x, 2u);
-            s.f[3] += vec4<f32>(part.i[3] - less) * scale * subgroupBroadcast(of_x, 3u);
-            s.f[4] += vec4<f32>(part.i[4] - less) * scale * subgroupBroadcast(of_x, 4u);
-            s.f[5] += vec4<f32>(part.i[5] - less) * scale * subgroupBroadcast(of_x, 5u);
-            s.f[6] += vec4<f32>(part.i[6] - less) * scale * subgroupBroadcast(of_x, 6u);
-            s.f[7] += vec4<f32>(part.i[7] - less) * scale * subgroupBroadcast(of_x, 7u);
+            s.f[0] += (vec4<f32>(part.i[0]) - less) * scale * subgroupBroadcast(of_x, 0u);
+            s.f[1] += (vec4<f32>(part.i[1]) - less) * scale * subgroupBroadcast(of_x, 1u);
+            s.f[2] += (vec4<f32>(part.i[2]) - less) * scale * subgroupBroadcast(of_x, 2u);
+            s.f[3] += (vec4<f32>(part.i[3]) - less) * scale * subgroupBroadcast(of_x, 3u);
+            s.f[4] += (vec4<f32>(part.i[4]) - less) * scale * subgroupBroadcast(of_x, 4u);
+            s.f[5] += (vec4<f32>(part.i[5]) - less) * scale * subgroupBroadcast(of_x, 5u);
+            s.f[6] += (vec4<f32>(part.i[6]) - less) * scale * subgroupBroadcast(of_x, 6u);
+            s.f[7] += (vec4<f32>(part.i[7]) - less) * scale * subgroupBroadcast(of_x, 7u);
         }
     }
     var of_row = 1.0;
