@@ -9,7 +9,7 @@ fn weights_of(n: vec4<u32>, chunk: u32) -> Four {
     return Four(weights_at(n.x, chunk), weights_at(n.y, chunk), weights_at(n.z, chunk), weights_at(n.w, chunk));
 }
 
-// What exceptions of the matrix add to row m.
+// Sums of row m with what exceptions of the matrix add to them.
 fn patched_row(m: u32, n: vec4<u32>, sums: vec4<f32>) -> vec4<f32> {
     return vec4<f32>(patched(m, n.x, sums.x), patched(m, n.y, sums.y), patched(m, n.z, sums.z), patched(m, n.w, sums.w));
 }

@@ -95,7 +95,7 @@ impl Epilogue {
         }
     }
 
-    /// Whether it reads a second operand of the shape of y.
+    /// Whether it reads, or may read, a second operand of the shape of y.
     pub fn has_residual(self) -> bool {
         matches!(self, Epilogue::Residual { .. } | Epilogue::Product { .. } | Epilogue::Any { .. })
     }
