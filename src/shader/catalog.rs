@@ -448,7 +448,7 @@ impl Kernel {
                 "rope_quads",
                 [X4, TOKENS, read("rotation", "array<vec4<f32>>"), Y4],
                 &["m", "heads", "half_dim", "x_stride", "x_offset", "y_stride", "m_first", "x_base"],
-                windows: OF_X
+                windows: OF_X, libraries: &[lib!("rotated")]
             ),
             Kernel::KvWriteQuads => row!(
                 "kv_write_quads",
@@ -460,7 +460,7 @@ impl Kernel {
                 "rope_kv_quads",
                 [X4, TOKENS, read("rotation", "array<vec4<f32>>"), write("cache", "array<vec4<f32>>")],
                 &["m", "heads", "half_dim", "context", "x_stride", "x_offset", "m_first", "x_base"],
-                windows: OF_X
+                windows: OF_X, libraries: &[lib!("rotated")]
             ),
             Kernel::KvWrite => row!(
                 "kv_write",
