@@ -1,9 +1,9 @@
 // absmax_direct: absmax for software drivers, where a workgroup and a reduction cost as much as a hundred elements.
 // Partition: one invocation per row. Preconditions: columns and strides are multiples of 4.
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
-    let row = params.m_first + folded(group, groups) * TILE_M + lane;
+    let row = folded(group, groups) * TILE_M + lane;
     if row >= params.m { return; }
-    let first = row * (params.x_stride / 4u) - params.x_base;
+    let first = row * (params.x_stride / 4u);
     var largest = vec4<f32>();
     for (var i = 0u; i < params.cols / 4u; i++) { largest = max(largest, abs(x[first + i])); }
     maxima[row] = max(max(largest.x, largest.y), max(largest.z, largest.w));

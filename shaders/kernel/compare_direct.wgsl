@@ -21,10 +21,10 @@ fn total(v: vec4<f32>) -> f32 { return (v.x + v.y) + (v.z + v.w); }
 fn largest_of(v: vec4<f32>) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
 
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
-    let row = params.m_first + folded(group, groups) * TILE_M + lane;
+    let row = folded(group, groups) * TILE_M + lane;
     if row >= params.m { return; }
-    let x0 = row * (params.x_stride / 4u) - params.x_base;
-    let z0 = row * (params.z_stride / 4u) - params.z_base;
+    let x0 = row * (params.x_stride / 4u);
+    let z0 = row * (params.z_stride / 4u);
     let quads = params.cols / 4u;
     // Of every fourth column: the largest x, the largest z and, where that was seen first, its column.
     var most = x[x0];

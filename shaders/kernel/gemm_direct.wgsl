@@ -21,10 +21,10 @@ fn finish_rows(m: u32, n0: u32, n: vec4<u32>, s: Sums) {
 }
 
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
-    let tiles_n = (params.rows - params.n_first + TILE_N - 1u) / TILE_N;
+    let tiles_n = (params.rows + TILE_N - 1u) / TILE_N;
     let tile = folded(group, groups);
     let m0 = params.m_first + (tile / tiles_n) * TILE_M;
-    let n0 = params.n_first + (tile % tiles_n) * TILE_N + first_column(lane);
+    let n0 = (tile % tiles_n) * TILE_N + first_column(lane);
     // Rows past the end repeat the last one; their sums are never stored.
     let x0 = min(m0 + lane, params.m - 1u) * (params.x_stride / 4u) - params.x_base;
     let x8 = min(m0 + 8u + lane, params.m - 1u) * (params.x_stride / 4u) - params.x_base;

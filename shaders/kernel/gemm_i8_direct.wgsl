@@ -52,13 +52,13 @@ fn advance(totals: Totals, w: Four, x: Codes) -> Totals {
 }
 
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
-    let tiles_n = (params.rows - params.n_first + TILE_N - 1u) / TILE_N;
+    let tiles_n = (params.rows + TILE_N - 1u) / TILE_N;
     let tile = folded(group, groups);
-    let m0 = params.m_first + (tile / tiles_n) * TILE_M;
-    let n0 = params.n_first + (tile % tiles_n) * TILE_N + first_column(lane);
+    let m0 = (tile / tiles_n) * TILE_M;
+    let n0 = (tile % tiles_n) * TILE_N + first_column(lane);
     // Rows past the end repeat the last one; their sums are never stored.
     let own = min(m0 + lane, params.m - 1u);
-    let x0 = own * (params.x_stride / 4u) - params.x_base;
+    let x0 = own * (params.x_stride / 4u);
     if m0 >= params.m { return; }
     let n = own_columns(n0);
     let chunks = (params.cols + CHUNK - 1u) / CHUNK;

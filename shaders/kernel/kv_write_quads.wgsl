@@ -3,9 +3,9 @@
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let at = folded(group, groups) * WORKGROUP + lane;
     let quads = params.width / 4u;
-    let t = params.m_first + at / quads;
+    let t = at / quads;
     if t >= params.m { return; }
     let quad = at % quads;
     let slot = tokens[t].sequence * params.context + tokens[t].position;
-    cache[slot * quads + quad] = x[(t * params.x_stride + params.x_offset) / 4u + quad - params.x_base];
+    cache[slot * quads + quad] = x[(t * params.x_stride + params.x_offset) / 4u + quad];
 }

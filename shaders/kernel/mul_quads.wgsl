@@ -3,9 +3,9 @@
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let at = folded(group, groups) * WORKGROUP + lane;
     let quads = params.cols / 4u;
-    let row = params.m_first + at / quads;
+    let row = at / quads;
     if row >= params.m { return; }
     let k = at % quads;
-    y[row * (params.y_stride / 4u) + k] = x[row * (params.x_stride / 4u) + k - params.x_base]
-        * z[row * (params.z_stride / 4u) + k - params.z_base];
+    y[row * (params.y_stride / 4u) + k] = x[row * (params.x_stride / 4u) + k]
+        * z[row * (params.z_stride / 4u) + k];
 }

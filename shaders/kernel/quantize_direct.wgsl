@@ -29,10 +29,10 @@ fn word_codes(d: Divisor, word: u32) -> u32 {
 }
 
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
-    let row = params.m_first + folded(group, groups) * TILE_M + lane;
+    let row = folded(group, groups) * TILE_M + lane;
     let own = min(row, params.m - 1u);
     let limit = f32(params.q_max);
-    let x0 = own * (params.x_stride / 4u) - params.x_base;
+    let x0 = own * (params.x_stride / 4u);
     let y0 = own * (params.y_stride / 4u);
     var largest = 0.0;
     if PER_TENSOR == 0u {

@@ -13,7 +13,7 @@ fn half_quads() -> u32 { return params.half_dim / 4u; }
 fn rotated(at: u32) -> Rotated {
     let half = half_quads();
     let quads = params.heads * half;
-    let t = params.m_first + at / quads;
+    let t = at / quads;
     if t >= params.m { return Rotated(t, 0u, vec4<f32>(), vec4<f32>()); }
     let quad = at % quads;
     let head = quad / half;
@@ -25,7 +25,7 @@ fn rotated(at: u32) -> Rotated {
     let c = vec4<f32>(first.xz, second.xz);
     let s = vec4<f32>(first.yw, second.yw);
     let column = 2u * head * half + i;
-    let source = (t * params.x_stride + params.x_offset) / 4u + column - params.x_base;
+    let source = (t * params.x_stride + params.x_offset) / 4u + column;
     let a = x[source];
     let b = x[source + half];
     return Rotated(t, column, a * c - b * s, b * c + a * s);

@@ -33,6 +33,10 @@ fn run(
         launch.input(name, vector)?;
     }
     launch.output("y", rows * y_stride)?;
+    let norms = matches!(kernel, Kernel::RmsNorm | Kernel::RmsNormDirect);
+    if norms {
+        launch.output("maxima", rows * heads)?;
+    }
     let params = [
         ("m", rows as u32),
         ("heads", heads as u32),
@@ -41,8 +45,17 @@ fn run(
         ("y_stride", y_stride as u32),
         ("eps", EPS.to_bits()),
     ];
-    let got = launch.rowwise(kernel, &params, rows * heads)?.single()?;
-    Ok(Outcome::floats(got, strided(want, cols, y_stride, POISON), y_stride))
+    let mut out = launch.rowwise(kernel, &params, rows * heads)?.finish()?;
+    let (mut got, mut all) = (out.remove(0), strided(want, cols, y_stride, POISON));
+    if norms {
+        // Rows of the maxima, as wide as those of y so that they are compared as one.
+        let found: Vec<f32> = out.remove(0).into_iter().map(f32::from_bits).collect();
+        got.extend(strided(&found, heads, y_stride, POISON));
+        let most = |head: &[f32]| head.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+        let maxima: Vec<f32> = want.chunks(cols / heads).map(most).collect();
+        all.extend(strided(&maxima, heads, y_stride, POISON));
+    }
+    Ok(Outcome::floats(got, all, y_stride))
 }
 
 /// What a norm may be given: (name, factor, offset).

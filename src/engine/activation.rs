@@ -63,9 +63,15 @@ impl Lowering<'_> {
         let tokens = self.tokens_of(node);
         match format {
             ActivationFormat::Int { bits, scope } => {
-                let maxima = self.c.gpu.buffer("row maxima", (x.rows * 4) as u64)?;
-                let buffers = [("x", &x.buffer), ("maxima", &maxima)];
-                self.rowwise(Kernel::Absmax, &buffers, &params, x.rows)?;
+                let maxima = match self.maxima.get(&node) {
+                    Some(maxima) => maxima.clone(),
+                    None => {
+                        let maxima = self.c.gpu.buffer("row maxima", (x.rows * 4) as u64)?;
+                        let buffers = [("x", &x.buffer), ("maxima", &maxima)];
+                        self.rowwise(Kernel::Absmax, &buffers, &params, x.rows)?;
+                        maxima
+                    }
+                };
                 let mut variant = matmul::row_variant(self.c.gpu, Kernel::Quantize, &params, x.rows)
                     .constant("PER_TENSOR", u32::from(scope == ActivationScope::Tensor));
                 if variant.kernel == Kernel::QuantizeDirect {
@@ -139,6 +145,7 @@ impl Lowering<'_> {
     /// Gives back what was made of the value of `node` once nothing reads that any more.
     pub(super) fn release(&mut self, node: NodeId) {
         self.quantized.retain(|(of, ..), _| *of != node);
+        self.maxima.remove(&node);
         let keys: Vec<_> = self.fake_quantized.keys().filter(|(of, _)| *of == node).copied().collect();
         for key in keys {
             if let Some(value) = self.fake_quantized.remove(&key) {

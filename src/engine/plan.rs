@@ -56,6 +56,8 @@ pub(super) struct Lowering<'a> {
     pub(super) values: Vec<Option<Value>>,
     pub(super) quantized: HashMap<CodesKey, Quantized>,
     pub(super) fake_quantized: HashMap<(NodeId, ActivationFormat), Value>,
+    /// Largest magnitudes of the rows of values whose kernel finds them on the way.
+    pub(super) maxima: HashMap<NodeId, Buffer>,
     pub(super) scratch: Option<Buffer>,
     /// Scores and weights of the naive attention, by size; layers run one after another and share them.
     pub(super) scores: HashMap<usize, (Buffer, Buffer)>,
@@ -97,6 +99,7 @@ impl Plan {
             values: vec![None; graph.nodes.len()],
             quantized: HashMap::new(),
             fake_quantized: HashMap::new(),
+            maxima: HashMap::new(),
             scratch: None,
             scores: HashMap::new(),
             tokens,
@@ -242,7 +245,8 @@ impl Lowering<'_> {
                 let cols = self.c.graph.weights[*weight].cols;
                 let heads = x.width / cols;
                 let weight = self.vector(*weight)?;
-                let buffers = [("x", &x.buffer), ("weight", &weight), ("y", &y.buffer)];
+                let maxima = self.c.gpu.buffer("row maxima", (rows * heads * 4) as u64)?;
+                let buffers = [("x", &x.buffer), ("weight", &weight), ("y", &y.buffer), ("maxima", &maxima)];
                 let params = [
                     ("m", rows as u32),
                     ("heads", heads as u32),
@@ -252,6 +256,9 @@ impl Lowering<'_> {
                     ("eps", eps.to_bits()),
                 ];
                 self.rowwise(Kernel::RmsNorm, &buffers, &params, rows * heads)?;
+                if heads == 1 {
+                    self.maxima.insert(step.output, maxima);
+                }
             }
             Op::LayerNorm { weight, bias, eps } => {
                 let x = self.whole(input()?)?;

@@ -44,6 +44,7 @@ pub(super) struct State {
     values: Vec<Option<Value>>,
     quantized: HashMap<CodesKey, Quantized>,
     fake_quantized: HashMap<(NodeId, ActivationFormat), Value>,
+    maxima: HashMap<NodeId, Buffer>,
     scratch: Option<Buffer>,
     scores: HashMap<usize, (Buffer, Buffer)>,
     recordings: HashMap<(usize, Option<Spec>), Arc<Recording>>,
@@ -109,6 +110,7 @@ impl State {
             values,
             quantized: HashMap::new(),
             fake_quantized: HashMap::new(),
+            maxima: HashMap::new(),
             scratch: None,
             scores: HashMap::new(),
             recordings: HashMap::new(),
@@ -231,15 +233,17 @@ impl State {
             values: std::mem::take(&mut self.values),
             quantized: std::mem::take(&mut self.quantized),
             fake_quantized: std::mem::take(&mut self.fake_quantized),
+            maxima: std::mem::take(&mut self.maxima),
             scratch: self.scratch.clone(),
             scores: std::mem::take(&mut self.scores),
             tokens: self.size.0,
             outputs: self.size.1,
         };
         let result = f(&mut lowering);
-        let Lowering { binder, values, quantized, fake_quantized, scores, .. } = lowering;
+        let Lowering { binder, values, quantized, fake_quantized, maxima, scores, .. } = lowering;
         (self.values, self.quantized, self.fake_quantized, self.scores) =
             (values, quantized, fake_quantized, scores);
+        self.maxima = maxima;
         result?;
         Ok(Arc::new(binder.finish(c.gpu)?))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::buffer::{Buffer, Memory};
 use super::device::{Gpu, translate};
 use super::pipeline::Pipeline;
-use super::window::{Operand, WINDOW, pieces};
+use super::window::{WINDOW, split};
 use crate::error::{Error, Result};
 use crate::shader::{Access, Kernel, Variant};
 
@@ -14,9 +14,9 @@ const MAX_GROUPS: u64 = 65535;
 /// Offset alignment of uniform blocks every WebGPU device accepts.
 const UNIFORM_SLOT: usize = 256;
 
-/// Parameters that are 0 where a caller does not give them: the first row of every axis, the first vector of every
-/// binding, an ending that the pipeline does not leave open.
-const OPTIONAL: [&str; 7] = ["zero", "m_first", "n_first", "x_base", "z_base", "codes_base", "ending"];
+/// Parameters that are 0 where a caller does not give them: the first row and vector of x of a window, an ending that the
+/// pipeline does not leave open.
+const OPTIONAL: [&str; 4] = ["zero", "m_first", "x_base", "ending"];
 
 /// One dispatch before its uniform block has a place.
 #[derive(Clone)]
@@ -177,59 +177,36 @@ impl Draft {
         }
     }
 
-    /// Appends this dispatch, on devices that read uniform blocks faster split into windows.
+    /// Appends this dispatch, on devices that read uniform blocks faster split into windows of x.
     fn split(self, gpu: &Gpu, to: &mut Vec<Self>) -> Result<()> {
-        let rows = self.param("m").unwrap_or(0);
-        let pays = |variant: &&Variant| {
-            // All of x of a GEMV lies in one window, which takes no dispatch more.
-            let one = matches!(variant.kernel, Kernel::Gemv | Kernel::GemvI8);
-            gpu.windows().is_some_and(|least| one || rows >= least.max(1))
-        };
-        let Some(variant) = self.pipeline.variant.as_ref().filter(pays) else {
+        let Some(variant) = self.pipeline.variant.as_ref().filter(|variant| variant.takes_window()) else {
             to.push(self);
             return Ok(());
         };
-        let bound = |name: &str| self.pipeline.bindings.iter().position(|binding| binding.name == name);
-        let mut operands = Vec::new();
-        for windowed in variant.windows_possible() {
-            if let (Some(at), Some(rows), Some(stride)) =
-                (bound(windowed.name), self.param(windowed.rows), self.param(windowed.stride))
-            {
-                operands.push(Operand { windowed, buffer: &self.buffers[at].0, rows, stride });
-            }
-        }
-        let tile = variant.tile;
-        let pieces = pieces(&operands, |rows| if rows == "m" { tile.tile_m } else { tile.tile_n }.into());
-        let Some(first) = pieces.first() else {
+        let (rows, stride) = (self.param("m").unwrap_or(0), self.param("x_stride").unwrap_or(0));
+        // All of x of a GEMV lies in one window, which takes no dispatch more.
+        let one = matches!(variant.kernel, Kernel::Gemv | Kernel::GemvI8);
+        let pays = gpu.windows().is_some_and(|least| one || rows >= least.max(1));
+        let x = self.pipeline.bindings.iter().position(|binding| binding.name == "x").filter(|_| pays);
+        let tile_m = variant.tile.tile_m;
+        let least = if one { rows } else { tile_m };
+        let windows = x.and_then(|at| {
+            let bytes = self.buffers[at].0.raw().map_or(0, wgpu::Buffer::size);
+            Some((at, split(rows, least, stride, bytes)?))
+        });
+        let Some((x, windows)) = windows else {
             to.push(self);
             return Ok(());
         };
-        let mut variant = variant.clone();
-        variant.windows = first.offsets.iter().map(|(name, ..)| *name).collect();
-        let pipeline = gpu.pipeline(&variant)?;
-        for piece in pieces {
+        let pipeline = gpu.pipeline(&Variant { window: true, ..variant.clone() })?;
+        let groups_per_tile = self.groups / u64::from(rows.div_ceil(tile_m).max(1));
+        for window in windows {
             let mut draft = Self { pipeline: pipeline.clone(), ..self.clone() };
-            for (end_name, first_name, first, end) in piece.ranges {
-                draft.set(end_name, end);
-                draft.set(first_name, first);
-            }
-            for (name, base, offset) in piece.offsets {
-                draft.set(base, (offset / 16) as u32);
-                if let Some(at) = bound(name) {
-                    draft.buffers[at].1 = offset;
-                }
-            }
-            let of = |end: &str, first: &str| {
-                u64::from(draft.param(end).unwrap_or(0) - draft.param(first).unwrap_or(0))
-            };
-            draft.groups = match tile.tile_n {
-                // Invocations are divided as the rows are.
-                1 => (self.groups * of("m", "m_first")).div_ceil(rows.into()),
-                _ => {
-                    of("m", "m_first").div_ceil(tile.tile_m.into())
-                        * of("rows", "n_first").div_ceil(tile.tile_n.into())
-                }
-            };
+            draft.set("m_first", window.first);
+            draft.set("m", window.end);
+            draft.set("x_base", (window.offset / 16) as u32);
+            draft.buffers[x].1 = window.offset;
+            draft.groups = u64::from((window.end - window.first).div_ceil(tile_m)) * groups_per_tile;
             to.push(draft);
         }
         Ok(())

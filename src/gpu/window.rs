@@ -1,11 +1,11 @@
-//! Uniform windows: a dispatch over many rows split into dispatches whose operands lie in a uniform block each.
+//! Uniform windows: a product over many rows of x split into dispatches whose rows lie in a uniform block each.
 //!
-//! A software driver reads storage by a loop over the invocations of a subgroup, a uniform block by a gather: several
-//! times as fast, which is most of the time of a kernel there. A uniform block shows 64 KiB, so the rows of an operand
-//! are divided among dispatches, each with the part of the buffer that its rows lie in.
+//! A software driver reads storage by a loop over the invocations of a subgroup, a uniform block by a gather: two to
+//! three times as fast. A uniform block shows 64 KiB, so the rows are divided among dispatches, each with the part of the
+//! buffer that its rows lie in. A dispatch costs as much as thousands of loads, so that only what is read often, as wide
+//! as f32, or in one window anyway, pays: x of float products of many rows, and of every GEMV.
 
-use super::buffer::Buffer;
-use crate::shader::{WINDOW_QUADS, Windowed};
+use crate::shader::WINDOW_QUADS;
 
 /// Bytes that a window shows.
 pub(super) const WINDOW: u64 = WINDOW_QUADS as u64 * 16;
@@ -13,12 +13,12 @@ pub(super) const WINDOW: u64 = WINDOW_QUADS as u64 * 16;
 pub(super) const ALIGNMENT: u64 = 256;
 /// Bytes past a row that a kernel may read: a chunk of f32.
 const SLACK: u64 = 128;
-/// Rows go to windows in multiples of this, the most rows a tile has in either direction.
+/// Rows go to windows in multiples of this, twice the most rows a tile has.
 const ROWS: u64 = 32;
 /// More windows than this in one dispatch cost more than they save.
 const MOST: u64 = 64;
 
-/// Rows `first..end` of an operand, in its buffer from byte `offset` on.
+/// Rows `first..end` of x, in its buffer from byte `offset` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     pub(super) first: u32,
@@ -39,15 +39,16 @@ fn rows_in_window(row_bytes: u64) -> u64 {
     }
 }
 
-/// The windows over `rows` rows of words `stride` apart, at most `most` rows each; none where a window cannot show
-/// enough of them or they are too many.
-fn split(rows: u32, most: u64, stride: u32, buffer_bytes: u64) -> Option<Vec<Window>> {
+/// The windows over `rows` rows of words `stride` apart; none where a window cannot show the `tile` rows of a tile, which
+/// would be computed for nothing, or they are too many.
+pub(super) fn split(rows: u32, tile: u32, stride: u32, buffer_bytes: u64) -> Option<Vec<Window>> {
     let row_bytes = u64::from(stride) * 4;
+    let most = rows_in_window(row_bytes);
     // Windows of equal size, up to a multiple of the rows of a tile.
     let windows = u64::from(rows).div_ceil(most.max(1));
     let unit = most.min(ROWS);
     let share = u64::from(rows).div_ceil(windows.max(1)).next_multiple_of(unit.max(1));
-    if most == 0 || windows > MOST || buffer_bytes < WINDOW {
+    if most < u64::from(tile.max(1)) || windows > MOST || buffer_bytes < WINDOW {
         return None;
     }
     let last = (buffer_bytes - WINDOW) / ALIGNMENT * ALIGNMENT;
@@ -63,69 +64,6 @@ fn split(rows: u32, most: u64, stride: u32, buffer_bytes: u64) -> Option<Vec<Win
     )
 }
 
-/// What a dispatch needs to be split.
-pub(super) struct Operand<'a> {
-    pub(super) windowed: &'a Windowed,
-    pub(super) buffer: &'a Buffer,
-    pub(super) rows: u32,
-    pub(super) stride: u32,
-}
-
-/// One dispatch of several: rows of every axis, and the offset of every operand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
-    /// `(parameter of the end, parameter of the first, first, end)`
-    pub(super) ranges: Vec<(&'static str, &'static str, u32, u32)>,
-    /// `(binding, parameter, offset)`, bytes
-    pub(super) offsets: Vec<(&'static str, &'static str, u64)>,
-}
-
-/// Splits a dispatch by its operands; those that do not fit are left out, and nothing is left where none does.
-/// `least` are the rows that a tile of a parameter has: windows of fewer would compute rows for nothing.
-pub(super) fn pieces(operands: &[Operand], least: impl Fn(&str) -> u64) -> Vec<Piece> {
-    let mut axes: Vec<(&'static str, Vec<&Operand>)> = Vec::new();
-    for operand in operands {
-        match axes.iter_mut().find(|(rows, _)| *rows == operand.windowed.rows) {
-            Some((_, sharing)) => sharing.push(operand),
-            None => axes.push((operand.windowed.rows, vec![operand])),
-        }
-    }
-    let mut pieces = vec![Piece { ranges: Vec::new(), offsets: Vec::new() }];
-    for (name, sharing) in axes {
-        let of = |operand: &&Operand| rows_in_window(u64::from(operand.stride) * 4);
-        let most = sharing.iter().map(of).min().unwrap_or(0);
-        if most < least(name) {
-            continue;
-        }
-        let splits: Option<Vec<_>> = sharing
-            .iter()
-            .map(|operand| {
-                split(operand.rows, most, operand.stride, operand.buffer.raw().map_or(0, wgpu::Buffer::size))
-            })
-            .collect();
-        let Some(splits) = splits else { continue };
-        let mut next = Vec::new();
-        for piece in &pieces {
-            for at in 0..splits.first().map_or(0, Vec::len) {
-                let mut piece = piece.clone();
-                for (operand, windows) in sharing.iter().zip(&splits) {
-                    let Window { first, end, offset } = windows[at];
-                    if piece.ranges.iter().all(|(rows, ..)| *rows != name) {
-                        piece.ranges.push((name, operand.windowed.first, first, end));
-                    }
-                    piece.offsets.push((operand.windowed.name, operand.windowed.base, offset));
-                }
-                next.push(piece);
-            }
-        }
-        if next.len() as u64 <= MOST {
-            pieces = next;
-        }
-    }
-    pieces.retain(|piece| !piece.offsets.is_empty());
-    pieces
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,10 +73,10 @@ mod tests {
         for rows in [1u32, 7, 8, 31, 33, 768, 1000] {
             for stride in [4u32, 36, 100, 192, 512, 1024, 1500, 2000] {
                 let row_bytes = u64::from(stride) * 4;
-                let most = rows_in_window(row_bytes);
                 let bytes = (u64::from(rows) * row_bytes).max(WINDOW).next_multiple_of(ALIGNMENT);
-                let Some(windows) = split(rows, most, stride, bytes) else {
-                    assert!(most == 0 || u64::from(rows).div_ceil(most) > MOST, "{rows} rows of {stride}");
+                let Some(windows) = split(rows, 8, stride, bytes) else {
+                    let most = rows_in_window(row_bytes);
+                    assert!(most < 8 || u64::from(rows).div_ceil(most) > MOST, "{rows} rows of {stride}");
                     continue;
                 };
                 let mut next = 0;
@@ -157,8 +95,9 @@ mod tests {
             }
         }
         // A window may show a few long rows; one that is longer than a window it does not.
-        assert_eq!(split(8, rows_in_window(4096 * 4), 4096, 1 << 20).map(|windows| windows.len()), Some(2));
-        assert_eq!(split(8, rows_in_window(20_000 * 4), 20_000, 1 << 20), None);
-        assert_eq!(split(8, 32, 64, WINDOW - 256), None);
+        assert_eq!(split(8, 1, 4096, 1 << 20).map(|windows| windows.len()), Some(2));
+        assert_eq!(split(8, 8, 4096, 1 << 20), None);
+        assert_eq!(split(8, 1, 20_000, 1 << 20), None);
+        assert_eq!(split(8, 8, 64, WINDOW - 256), None);
     }
 }

@@ -34,34 +34,6 @@ const fn write(name: &'static str, ty: &'static str) -> Binding {
     Binding { name, ty, access: Access::Write }
 }
 
-/// A binding of vec4 that can be bound as a uniform block instead of storage, window by window: rows `first` to the end
-/// of the window, of which the binding shows the buffer from vec4 `base` on. Where nothing is windowed both are 0.
-/// Software drivers read uniform blocks several times as fast as storage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Windowed {
-    /// WGSL variable name.
-    pub name: &'static str,
-    /// Parameter that holds the rows; in a window, their end.
-    pub rows: &'static str,
-    /// Parameter that holds how far apart rows are, words.
-    pub stride: &'static str,
-    /// Parameter of the first row.
-    pub first: &'static str,
-    /// Parameter of the first vec4 that the binding shows.
-    pub base: &'static str,
-}
-
-/// Rows of x, rows of z, rows of W.
-const WINDOW_X: Windowed =
-    Windowed { name: "x", rows: "m", stride: "x_stride", first: "m_first", base: "x_base" };
-const WINDOW_Z: Windowed =
-    Windowed { name: "z", rows: "m", stride: "z_stride", first: "m_first", base: "z_base" };
-const WINDOW_W: Windowed =
-    Windowed { name: "codes", rows: "rows", stride: "row_words", first: "n_first", base: "codes_base" };
-const OF_X: &[Windowed] = &[WINDOW_X];
-const OF_X_Z: &[Windowed] = &[WINDOW_X, WINDOW_Z];
-const OF_X_W: &[Windowed] = &[WINDOW_X, WINDOW_W];
-
 /// One row of the kernel table.
 #[derive(Debug)]
 pub struct KernelRow {
@@ -83,8 +55,9 @@ pub struct KernelRow {
     pub libraries: &'static [&'static str],
     /// Storage buffers besides codes, scales and those of the epilogue.
     pub bindings: &'static [Binding],
-    /// Bindings that a windowed variant reads through uniform windows, see [`Windowed`].
-    pub windows: &'static [Windowed],
+    /// A windowed variant reads x, vec4, through a uniform window: of the rows from `m_first` to `m`, in a block that
+    /// shows the buffer from vec4 `x_base` on. Where nothing is windowed both are 0.
+    pub window: bool,
     /// Fields of the uniform block, in order, all u32 (f32 as bit patterns).
     pub params: &'static [&'static str],
 }
@@ -187,7 +160,7 @@ macro_rules! row {
             $($field: $value,)*
             ..KernelRow {
                 name: $name, source: source!($name), contract: Contract::None, epilogue: false, reduces: false,
-                function: false, direct: false, libraries: &[], windows: &[],
+                function: false, direct: false, libraries: &[], window: false,
                 bindings: &[$($binding),*], params: $params,
             }
         };
@@ -282,22 +255,12 @@ impl Kernel {
         const I: Contract = Contract::Integer;
         const ELEMENTWISE: &[&str] = &["m", "cols", "x_stride", "y_stride"];
         const HEADS: &[&str] = &["m", "heads", "cols", "x_stride", "y_stride", "eps"];
-        const HEADS_WINDOW: &[&str] =
-            &["m", "heads", "cols", "x_stride", "y_stride", "eps", "m_first", "x_base"];
         const TWO: &[&str] = &["m", "cols", "x_stride", "z_stride", "y_stride"];
         const PRODUCT: &[&str] = matrix_params!("m", "x_stride", "y_stride", "y_offset");
         const FEW_ROWS: &[&str] = matrix_params!("m", "x_stride", "y_stride", "y_offset", "x_base", "ending");
-        const TILES: &[&str] = matrix_params!(
-            "m",
-            "x_stride",
-            "y_stride",
-            "y_offset",
-            "m_first",
-            "n_first",
-            "x_base",
-            "codes_base",
-            "ending"
-        );
+        const TILES: &[&str] =
+            matrix_params!("m", "x_stride", "y_stride", "y_offset", "m_first", "x_base", "ending");
+        const INTEGER: &[&str] = matrix_params!("m", "x_stride", "y_stride", "y_offset", "ending");
         const CACHE: &[&str] = &[
             "m", "heads", "kv_heads", "head_dim", "context", "span", "window", "scale", "x_stride",
             "x_offset", "y_stride",
@@ -312,7 +275,7 @@ impl Kernel {
             Kernel::Gemv => {
                 row!(
                     "gemv", [X4, Y], FEW_ROWS,
-                    contract: F, epilogue: true, windows: OF_X
+                    contract: F, epilogue: true, window: true
                 )
             }
             Kernel::Gemm => {
@@ -321,28 +284,28 @@ impl Kernel {
             Kernel::GemmDirect => {
                 row!(
                     "gemm_direct", [read("x", "array<vec4<f32>>"), Y], TILES,
-                    contract: F, epilogue: true, direct: true, windows: OF_X_W, libraries: &[lib!("direct")]
+                    contract: F, epilogue: true, direct: true, window: true, libraries: &[lib!("direct")]
                 )
             }
             Kernel::GemvI8 => row!(
                 "gemv_i8", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], FEW_ROWS,
-                contract: I, epilogue: true, windows: OF_X, libraries: CHUNKS
+                contract: I, epilogue: true, window: true, libraries: CHUNKS
             ),
             Kernel::GemmI8 => row!(
                 "gemm_i8", [read("x", "array<u32>"), read("x_scale", "array<f32>"), Y], PRODUCT,
                 contract: I, epilogue: true, libraries: CHUNKS
             ),
             Kernel::GemmI8Direct => row!(
-                "gemm_i8_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], TILES,
-                contract: I, epilogue: true, direct: true, windows: OF_X_W, libraries: I32
+                "gemm_i8_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], INTEGER,
+                contract: I, epilogue: true, direct: true, libraries: I32
             ),
             Kernel::GemmPairedDirect => row!(
-                "gemm_paired_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], TILES,
-                contract: I, epilogue: true, direct: true, windows: OF_X_W, libraries: I32
+                "gemm_paired_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], INTEGER,
+                contract: I, epilogue: true, direct: true, libraries: I32
             ),
             Kernel::GemmPlanesDirect => row!(
-                "gemm_planes_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], TILES,
-                contract: I, epilogue: true, direct: true, windows: OF_X_W
+                "gemm_planes_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], INTEGER,
+                contract: I, epilogue: true, direct: true
             ),
             Kernel::Absmax => {
                 row!("absmax", [X, write("maxima", "array<f32>")], &["m", "cols", "x_stride"], reduces: true)
@@ -350,8 +313,8 @@ impl Kernel {
             Kernel::AbsmaxDirect => row!(
                 "absmax_direct",
                 [read("x", "array<vec4<f32>>"), write("maxima", "array<f32>")],
-                &["m", "cols", "x_stride", "m_first", "x_base"],
-                direct: true, windows: OF_X
+                &["m", "cols", "x_stride"],
+                direct: true
             ),
             Kernel::QuantizeDirect => row!(
                 "quantize_direct",
@@ -362,8 +325,8 @@ impl Kernel {
                     write("y", "array<vec4<u32>>"),
                     write("x_scale", "array<f32>")
                 ],
-                &["m", "cols", "x_stride", "y_stride", "q_max", "m_first", "x_base"],
-                direct: true, windows: OF_X
+                &["m", "cols", "x_stride", "y_stride", "q_max"],
+                direct: true
             ),
             Kernel::Quantize => row!(
                 "quantize",
@@ -426,13 +389,17 @@ impl Kernel {
                 [
                     read("x", "array<vec4<f32>>"),
                     read("weight", "array<vec4<f32>>"),
-                    write("y", "array<vec4<f32>>")
+                    write("y", "array<vec4<f32>>"),
+                    write("maxima", "array<f32>")
                 ],
-                HEADS_WINDOW,
-                direct: true, windows: OF_X
+                HEADS,
+                direct: true
             ),
             Kernel::RmsNorm => {
-                row!("rms_norm", [X, read("weight", "array<f32>"), Y], HEADS, reduces: true)
+                row!(
+                    "rms_norm", [X, read("weight", "array<f32>"), Y, write("maxima", "array<f32>")], HEADS,
+                    reduces: true
+                )
             }
             Kernel::LayerNorm => row!(
                 "layer_norm", [X, read("weight", "array<f32>"), read("bias", "array<f32>"), Y],
@@ -447,20 +414,19 @@ impl Kernel {
             Kernel::RopeQuads => row!(
                 "rope_quads",
                 [X4, TOKENS, read("rotation", "array<vec4<f32>>"), Y4],
-                &["m", "heads", "half_dim", "x_stride", "x_offset", "y_stride", "m_first", "x_base"],
-                windows: OF_X, libraries: &[lib!("rotated")]
+                &["m", "heads", "half_dim", "x_stride", "x_offset", "y_stride"],
+                libraries: &[lib!("rotated")]
             ),
             Kernel::KvWriteQuads => row!(
                 "kv_write_quads",
                 [X4, TOKENS, write("cache", "array<vec4<f32>>")],
-                &["m", "width", "context", "x_stride", "x_offset", "m_first", "x_base"],
-                windows: OF_X
+                &["m", "width", "context", "x_stride", "x_offset"]
             ),
             Kernel::RopeKvQuads => row!(
                 "rope_kv_quads",
                 [X4, TOKENS, read("rotation", "array<vec4<f32>>"), write("cache", "array<vec4<f32>>")],
-                &["m", "heads", "half_dim", "context", "x_stride", "x_offset", "m_first", "x_base"],
-                windows: OF_X, libraries: &[lib!("rotated")]
+                &["m", "heads", "half_dim", "context", "x_stride", "x_offset"],
+                libraries: &[lib!("rotated")]
             ),
             Kernel::KvWrite => row!(
                 "kv_write",
@@ -501,12 +467,7 @@ impl Kernel {
             Kernel::Activate => row!("activate", [X, Y], ELEMENTWISE, function: true),
             Kernel::Add => row!("add", [X, read("z", "array<f32>"), Y], TWO),
             Kernel::Mul => row!("mul", [X, read("z", "array<f32>"), Y], TWO),
-            Kernel::MulQuads => row!(
-                "mul_quads",
-                [X4, Z4, Y4],
-                &["m", "cols", "x_stride", "z_stride", "y_stride", "m_first", "x_base", "z_base"],
-                windows: OF_X_Z
-            ),
+            Kernel::MulQuads => row!("mul_quads", [X4, Z4, Y4], TWO),
             Kernel::AddBias => row!("add_bias", [X, read("bias", "array<f32>"), Y], ELEMENTWISE),
             Kernel::GatherRows => row!("gather_rows", [X, read("outputs", "array<u32>"), Y], ELEMENTWISE),
             Kernel::CrossEntropy => row!(
@@ -522,8 +483,8 @@ impl Kernel {
                     X4, Z4, read("targets", "array<u32>"), write("cross_entropy", "array<f32>"),
                     write("kl", "array<f32>"), write("best", "array<u32>")
                 ],
-                &["m", "cols", "x_stride", "z_stride", "m_first", "x_base", "z_base"],
-                direct: true, windows: OF_X_Z
+                &["m", "cols", "x_stride", "z_stride"],
+                direct: true
             ),
             Kernel::Tally => row!(
                 "tally",

@@ -186,11 +186,6 @@ impl FormatVariant {
         if self.texels { Access::Texels } else { Access::Read }
     }
 
-    /// Whether its code words can be read through uniform windows.
-    pub(super) fn takes_windows(self) -> bool {
-        self.wide && !self.texels
-    }
-
     /// Whether exceptions follow its scales.
     pub(super) fn is_patched(self) -> bool {
         self.patched

@@ -12,7 +12,7 @@ mod tuning;
 
 use std::fmt::Write as _;
 
-pub use catalog::{Access, Binding, Kernel, KernelRow, Windowed};
+pub use catalog::{Access, Binding, Kernel, KernelRow};
 pub use epilogue::Epilogue;
 pub use format::FormatVariant;
 pub use probe::Probe;
@@ -54,8 +54,8 @@ pub struct Variant {
     /// Reads and stores y, residual and bias four columns at a time; for direct products
     /// ([`KernelRow::direct`]) of matrices whose rows, part and y all lie in whole vec4.
     pub quads: bool,
-    /// Names of the bindings read through uniform windows, of those of [`KernelRow::windows`].
-    pub windows: Vec<&'static str>,
+    /// Reads x through a uniform window, see [`KernelRow::window`].
+    pub window: bool,
     /// Kernel constants, e.g. `HEAD_DIM`.
     pub constants: Vec<(&'static str, u32)>,
 }
@@ -70,7 +70,7 @@ impl Variant {
             tile,
             subgroup: false,
             quads: false,
-            windows: Vec::new(),
+            window: false,
             constants: Vec::new(),
         }
     }
@@ -94,11 +94,9 @@ impl Variant {
         name
     }
 
-    /// The bindings that windows can serve.
-    pub fn windows_possible(&self) -> impl Iterator<Item = &'static Windowed> {
-        let (patched, codes) = self.format.map_or((false, true), |f| (f.is_patched(), f.takes_windows()));
-        let windows = self.kernel.row().windows.iter();
-        windows.filter(move |windowed| !patched && (codes || windowed.name != "codes"))
+    /// Whether x can be read through windows.
+    pub fn takes_window(&self) -> bool {
+        self.kernel.row().window && self.format.is_none_or(|format| !format.is_patched())
     }
 
     /// Bindings in binding order; binding 0 is the uniform block, these follow from 1.
@@ -115,7 +113,7 @@ impl Variant {
             if self.quads && ["y", "residual", "bias"].contains(&binding.name) {
                 binding.ty = "array<vec4<f32>>";
             }
-            if self.windows.contains(&binding.name) {
+            if self.window && binding.name == "x" {
                 binding.access = Access::Window;
             }
         }
@@ -177,12 +175,6 @@ pub fn link(variant: &Variant) -> String {
             }
         };
     }
-    let based = row.params.contains(&"codes_base");
-    let _ = writeln!(
-        text,
-        "fn codes_base() -> u32 {{ return {}; }}",
-        if based { "params.codes_base" } else { "0u" }
-    );
     text.push_str(lib!("contract"));
     if row.reduces {
         text.push_str(if variant.subgroup { lib!("reduce_subgroup") } else { lib!("reduce") });
@@ -293,11 +285,8 @@ pub fn all_variants() -> Vec<Variant> {
     let windowed: Vec<Variant> = all
         .iter()
         .filter(plain)
-        .map(|variant| Variant {
-            windows: variant.windows_possible().map(|w| w.name).collect(),
-            ..variant.clone()
-        })
-        .filter(|variant| !variant.windows.is_empty())
+        .filter(|variant| variant.takes_window())
+        .map(|variant| Variant { window: true, ..variant.clone() })
         .collect();
     all.extend(windowed);
     all

@@ -17,7 +17,7 @@ fn device(windows: Option<u32>, texels: bool) -> Arc<Gpu> {
     open(OpenOptions { windows, texels, ..OpenOptions::default() })
 }
 
-/// Of x 3 windows and more, of W 2 and more but for the narrowest; the last of each begins before its rows.
+/// Of x 3 windows and more, but for the GEMV; the last of each begins before its rows.
 const PRODUCTS: [(usize, usize, usize); 4] = [(150, 300, 384), (97, 530, 512), (70, 90, 1000), (1, 90, 1024)];
 
 #[test]
