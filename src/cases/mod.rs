@@ -217,6 +217,8 @@ fn row(kernel: Kernel) -> Row {
         Kernel::AttentionScores => row("reference::attention_scores", attention::scores),
         Kernel::AttentionValues => row("reference::attention_values", attention::values),
         Kernel::Attention | Kernel::AttentionDirect => row("reference::attention", attention::fused),
+        Kernel::AttentionPart => row("reference::attention", attention::parts::in_parts),
+        Kernel::AttentionJoin => row("sums in f64", attention::parts::join),
         Kernel::Activate => row("reference::activate", elementwise::activate),
         Kernel::Add => row("reference::add", elementwise::add),
         Kernel::Mul | Kernel::MulQuads => row("reference::mul", elementwise::mul),

@@ -8,6 +8,23 @@ use crate::gpu::Buffer;
 use crate::graph::{Mask, NodeId, Op};
 use crate::shader::{DeviceClass, Kernel, Tile, Variant};
 
+/// Workgroups that occupy a large GPU.
+const MANY_WORKGROUPS: usize = 512;
+/// Positions of the context for each part: fewer would not pay for joining them.
+const POSITIONS_PER_PART: usize = 256;
+/// More parts would take longer to join than they save.
+const MOST_PARTS: usize = 32;
+
+/// Into how many parts the positions are divided where `rows` (token, head) pairs are too few workgroups for a GPU.
+fn parts(class: DeviceClass, rows: usize, context: usize) -> usize {
+    match class {
+        DeviceClass::Gpu => {
+            (MANY_WORKGROUPS / rows.max(1)).min(context / POSITIONS_PER_PART).clamp(1, MOST_PARTS)
+        }
+        DeviceClass::Cpu => 1,
+    }
+}
+
 impl Lowering<'_> {
     /// Writes the keys and values of the batch to the caches, the keys rotated where the step says so, then attends.
     pub(super) fn attention(&mut self, step: &Step, y: &Value) -> Result<()> {
@@ -69,6 +86,10 @@ impl Lowering<'_> {
                 ("v_cache", &v_cache),
                 ("y", &y.buffer),
             ];
+            let parts = if direct { 1 } else { parts(gpu.class(), rows, self.c.context) };
+            if parts > 1 {
+                return self.attention_in_parts(parts, head_dim, &buffers, &params, y);
+            }
             let groups = q.rows.div_ceil(tile.tile_m as usize) * heads;
             return self.dispatch(&variant, &buffers, &params, groups as u64);
         }
@@ -91,6 +112,32 @@ impl Lowering<'_> {
         let buffers =
             [("scores", &weights), ("tokens", self.c.tokens), ("v_cache", &v_cache), ("y", &y.buffer)];
         self.elementwise(flat(Kernel::AttentionValues), &buffers, &params, q.rows * heads * head_dim)
+    }
+
+    /// Attention over parts of the cache, a workgroup for each, and their sum.
+    fn attention_in_parts(
+        &mut self,
+        parts: usize,
+        head_dim: usize,
+        buffers: &[(&str, &Buffer)],
+        params: &[(&str, u32)],
+        y: &Value,
+    ) -> Result<()> {
+        let heads = y.width / head_dim;
+        // The quads of a head and one of (largest score, sum of weights).
+        let width = head_dim.next_multiple_of(4) + 4;
+        let partial = self.pool.take(self.c.gpu, "attention parts", y.rows * heads * parts, width)?;
+        let variant = |kernel, tile| Variant::plain(kernel, tile).constant("HEAD_DIM", head_dim as u32);
+        let mut buffers = buffers.to_vec();
+        buffers.push(("partial", &partial.buffer));
+        let mut params = params.to_vec();
+        params.extend([("parts", parts as u32), ("partial_stride", partial.stride as u32)]);
+        let part = variant(Kernel::AttentionPart, Tile::attention(self.c.gpu.class()));
+        self.dispatch(&part, &buffers, &params, (y.rows * heads * parts) as u64)?;
+        let join = variant(Kernel::AttentionJoin, Tile::elementwise());
+        self.elementwise(join, &buffers, &params, y.rows * heads * head_dim.div_ceil(4))?;
+        self.pool.give(partial);
+        Ok(())
     }
 
     /// Writes rows of keys or values to their places in `cache`.

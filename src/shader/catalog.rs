@@ -101,6 +101,8 @@ pub enum Kernel {
     Softmax,
     AttentionValues,
     Attention,
+    AttentionPart,
+    AttentionJoin,
     AttentionDirect,
     Activate,
     Add,
@@ -172,6 +174,8 @@ macro_rules! row {
 const I32: &[&str] = &[lib!("x_scale"), lib!("direct_i32")];
 /// Sums of chunks, scaled one by one.
 const CHUNKS: &[&str] = &[lib!("x_scale"), lib!("finish_chunks")];
+/// Attention of one head of one token.
+const ATTEND: &[&str] = &[lib!("mask"), lib!("attend")];
 /// Rounding by a search in steps.
 const STEPS: &[&str] = &[lib!("blocks"), lib!("steps")];
 const X: Binding = read("x", "array<f32>");
@@ -190,7 +194,7 @@ const TABLE: Binding = read("table", "array<u32>");
 
 impl Kernel {
     /// All kernels, in the order of the table.
-    pub const ALL: [Kernel; 47] = [
+    pub const ALL: [Kernel; 49] = [
         Kernel::Dequantize,
         Kernel::Embed,
         Kernel::Gemv,
@@ -226,6 +230,8 @@ impl Kernel {
         Kernel::Softmax,
         Kernel::AttentionValues,
         Kernel::Attention,
+        Kernel::AttentionPart,
+        Kernel::AttentionJoin,
         Kernel::AttentionDirect,
         Kernel::Activate,
         Kernel::Add,
@@ -450,7 +456,24 @@ impl Kernel {
                 "attention",
                 [X, TOKENS, read("k_cache", "array<vec4<f32>>"), read("v_cache", "array<vec4<f32>>"), Y],
                 CACHE,
-                reduces: true, libraries: &[lib!("mask")]
+                reduces: true, libraries: ATTEND
+            ),
+            Kernel::AttentionPart => row!(
+                "attention_part",
+                [
+                    X, TOKENS, read("k_cache", "array<vec4<f32>>"), read("v_cache", "array<vec4<f32>>"),
+                    write("partial", "array<vec4<f32>>")
+                ],
+                &[
+                    "m", "heads", "kv_heads", "context", "window", "scale", "x_stride", "x_offset", "parts",
+                    "partial_stride",
+                ],
+                reduces: true, libraries: ATTEND
+            ),
+            Kernel::AttentionJoin => row!(
+                "attention_join",
+                [read("partial", "array<vec4<f32>>"), Y],
+                &["m", "heads", "parts", "partial_stride", "y_stride"]
             ),
             Kernel::AttentionDirect => row!(
                 "attention_direct",

@@ -225,15 +225,14 @@ pub fn all_variants() -> Vec<Variant> {
             Contract::None if row.reduces || kernel == Kernel::Argmax => {
                 for class in classes {
                     for subgroup in [false, true] {
-                        let tile = if kernel == Kernel::Attention {
-                            Tile::attention(class)
-                        } else {
-                            Tile::reduction(class)
+                        let tile = match kernel {
+                            Kernel::Attention | Kernel::AttentionPart => Tile::attention(class),
+                            _ => Tile::reduction(class),
                         };
                         let subgroup = subgroup && row.reduces;
                         let variant = Variant { subgroup, ..Variant::plain(kernel, tile) };
                         match kernel {
-                            Kernel::Attention => {
+                            Kernel::Attention | Kernel::AttentionPart => {
                                 all.extend([8, 64, 80, 256].map(|d| variant.clone().constant("HEAD_DIM", d)));
                             }
                             Kernel::Quantize => {
@@ -263,6 +262,9 @@ pub fn all_variants() -> Vec<Variant> {
                     }
                     _ => all.push(variant),
                 }
+            }
+            Contract::None if kernel == Kernel::AttentionJoin => {
+                all.extend([8, 64, 80, 256].map(|d| base.clone().constant("HEAD_DIM", d)));
             }
             Contract::None => all.push(base),
             Contract::Float | Contract::Integer => {

@@ -1,6 +1,7 @@
 //! The device against independent figures and against the CPU: needs an adapter and fails without one.
 
 mod activations;
+mod attention;
 mod inputs;
 mod limits;
 mod models;

@@ -1,5 +1,7 @@
 //! Rotary embedding, the KV cache, and attention in one pass and in three.
 
+pub(super) mod parts;
+
 use super::compare::to_words;
 use super::data::{self, sequences, strided, token_rows};
 use super::launch::{Device, Launch, POISON, STRAY};
@@ -140,6 +142,19 @@ impl Setting {
             f(begin..begin + *count as usize, *first as usize, cache);
             begin += *count as usize;
         }
+    }
+
+    /// Attention of the whole batch `[T, heads * head_dim]` by the reference.
+    fn attention(&self, q: &[f32], keys: &[f32], values: &[f32]) -> Vec<f32> {
+        let (width, slot) = (self.heads().width(), self.context * self.heads().kv_width());
+        let mut slots = values.chunks(slot);
+        let mut all = Vec::new();
+        self.each(keys, |rows, first, keys| {
+            let q = &q[rows.start * width..rows.end * width];
+            let values = slots.next().unwrap_or_default();
+            all.extend(reference::attention(q, keys, values, self.heads(), first));
+        });
+        all
     }
 
     /// Scores `[T * heads, context]`; masked and unfilled positions as the kernel leaves them.
@@ -375,15 +390,7 @@ pub(super) fn fused(table: &mut Table) {
             let params = setting.params(x_stride, offset, y_stride);
             let groups = (tokens.len().div_ceil(tile.tile_m as usize) * setting.heads) as u64;
             let got = launch.dispatch(&variant, &[], &params, groups)?.single()?;
-            let mut want = Vec::new();
-            let slot = setting.context * setting.heads().kv_width();
-            let mut index = 0;
-            setting.each(&keys, |rows, first, keys| {
-                let q = &q[rows.start * width..rows.end * width];
-                let cache = &cache[index * slot..][..slot];
-                want.extend(reference::attention(q, keys, cache, setting.heads(), first));
-                index += 1;
-            });
+            let want = setting.attention(&q, &keys, &cache);
             Ok(Outcome::floats(got, strided(&want, width, y_stride, POISON), y_stride))
         });
     }
