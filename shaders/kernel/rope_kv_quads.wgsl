@@ -1,11 +1,16 @@
-// rope_kv_quads: rope of the keys, straight into their cache, four pairs at a time (lib/rotated.wgsl).
+// rope_kv_quads: rope of the keys x, straight into their cache, four pairs at a time (lib/rotated.wgsl), and the same
+// quads of the values z into theirs.
 // Partition: one invocation per four pairs of a head.
-// Preconditions: half a head, strides and offset are multiples of 4, so that heads of the cache have no padding.
+// Preconditions: half a head, strides and offsets are multiples of 4, so that heads of the caches have no padding.
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let r = rotated(folded(group, groups) * WORKGROUP + lane);
     if r.t >= params.m { return; }
+    let half = half_quads();
+    let source = (r.t * params.z_stride + params.z_offset) / 4u + r.column;
     let slot = tokens[r.t].sequence * params.context + tokens[r.t].position;
-    let destination = slot * 2u * params.heads * half_quads() + r.column;
-    cache[destination] = r.low;
-    cache[destination + half_quads()] = r.high;
+    let destination = slot * 2u * params.heads * half + r.column;
+    k_cache[destination] = r.low;
+    k_cache[destination + half] = r.high;
+    v_cache[destination] = z[source];
+    v_cache[destination + half] = z[source + half];
 }

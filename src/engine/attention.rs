@@ -26,7 +26,8 @@ fn parts(class: DeviceClass, rows: usize, context: usize) -> usize {
 }
 
 impl Lowering<'_> {
-    /// Writes the keys and values of the batch to the caches, the keys rotated where the step says so, then attends.
+    /// Writes the keys and values of the batch to the caches, with the rotation of the keys where the step says so, then
+    /// attends.
     pub(super) fn attention(&mut self, step: &Step, y: &Value) -> Result<()> {
         let node = &self.c.graph.nodes[step.node];
         let Op::Attention { layer, heads, kv_heads, head_dim, scale, mask } = node.op else {
@@ -39,14 +40,14 @@ impl Lowering<'_> {
         match step.residual {
             Some(source) => {
                 let x = self.value(source)?.clone();
-                self.rotate_to_cache(&x, k, (kv_heads, head_dim), &k_cache)?;
+                self.rotate_to_caches(&x, &v, k, (kv_heads, head_dim), (&k_cache, &v_cache))?;
             }
             None => {
                 let k = self.value(k)?.clone();
                 self.cache(&k, head_dim, &k_cache)?;
+                self.cache(&v, head_dim, &v_cache)?;
             }
         }
-        self.cache(&v, head_dim, &v_cache)?;
         let span = self.c.context;
         // As `lib/mask.wgsl` reads it.
         let window = match mask {
@@ -159,18 +160,25 @@ impl Lowering<'_> {
         self.elementwise(variant, &buffers, &params, x.rows * x.width / share)
     }
 
-    /// Writes rows of keys, rotated as node `rope` says, to their places in `cache`.
-    fn rotate_to_cache(
+    /// Writes rows of keys `x`, rotated as node `rope` says, and of values `z` to their places in the caches.
+    fn rotate_to_caches(
         &mut self,
         x: &Value,
+        z: &Value,
         rope: NodeId,
         (heads, head_dim): (usize, usize),
-        cache: &Buffer,
+        (k_cache, v_cache): (&Buffer, &Buffer),
     ) -> Result<()> {
         let rotation = self.c.rotations.get(&rope).cloned();
         let rotation = rotation.ok_or_else(|| Error::invalid("a rotation table is missing"))?;
-        let buffers =
-            [("x", &x.buffer), ("tokens", self.c.tokens), ("rotation", &rotation), ("cache", cache)];
+        let buffers = [
+            ("x", &x.buffer),
+            ("z", &z.buffer),
+            ("tokens", self.c.tokens),
+            ("rotation", &rotation),
+            ("k_cache", k_cache),
+            ("v_cache", v_cache),
+        ];
         let params = [
             ("m", x.rows as u32),
             ("heads", heads as u32),
@@ -178,6 +186,8 @@ impl Lowering<'_> {
             ("context", self.c.context as u32),
             ("x_stride", x.stride as u32),
             ("x_offset", x.offset as u32),
+            ("z_stride", z.stride as u32),
+            ("z_offset", z.offset as u32),
         ];
         let variant = Variant::plain(Kernel::RopeKvQuads, Tile::elementwise());
         self.elementwise(variant, &buffers, &params, x.rows * heads * (head_dim / 2) / 4)

@@ -85,9 +85,12 @@ fn rotated_keys(graph: &Graph, consumers: &[Vec<NodeId>], node: NodeId) -> Optio
         return None;
     };
     let [only] = consumers[node][..] else { return None };
-    let keys = matches!(graph.nodes[only].op, Op::Attention { .. })
-        && matches!(graph.nodes[only].inputs[..], [q, k, v] if k == node && q != node && v != node);
-    (keys && head_dim.is_multiple_of(8) && whole_quads(&[offset_of(graph, source)])).then_some(source)
+    let (Op::Attention { .. }, &[q, k, v]) = (&graph.nodes[only].op, &graph.nodes[only].inputs[..]) else {
+        return None;
+    };
+    // The values go to their cache in the same kernel.
+    let quads = head_dim.is_multiple_of(8) && whole_quads(&[offset_of(graph, source), offset_of(graph, v)]);
+    (quads && k == node && q != node && v != node).then_some(source)
 }
 
 #[cfg(test)]

@@ -430,8 +430,11 @@ impl Kernel {
             ),
             Kernel::RopeKvQuads => row!(
                 "rope_kv_quads",
-                [X4, TOKENS, read("rotation", "array<vec4<f32>>"), write("cache", "array<vec4<f32>>")],
-                &["m", "heads", "half_dim", "context", "x_stride", "x_offset"],
+                [
+                    X4, Z4, TOKENS, read("rotation", "array<vec4<f32>>"),
+                    write("k_cache", "array<vec4<f32>>"), write("v_cache", "array<vec4<f32>>")
+                ],
+                &["m", "heads", "half_dim", "context", "x_stride", "x_offset", "z_stride", "z_offset"],
                 libraries: &[lib!("rotated")]
             ),
             Kernel::KvWrite => row!(

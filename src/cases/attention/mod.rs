@@ -194,7 +194,7 @@ fn frequencies(half: usize) -> Vec<f32> {
     (0..half).map(|i| 10_000f32.powf(-(i as f32) / half as f32)).collect()
 }
 
-pub(super) fn rope_to_cache(table: &mut Table) {
+pub(super) fn rope_to_caches(table: &mut Table) {
     for setting in SETTINGS {
         if setting.head_dim % 8 != 0 {
             continue;
@@ -203,13 +203,17 @@ pub(super) fn rope_to_cache(table: &mut Table) {
             let (tokens, width, half) = (setting.tokens(), setting.heads().kv_width(), setting.head_dim / 2);
             let frequency = frequencies(half);
             let x = data::values(tokens.len() * width, 51);
+            let z = data::values(tokens.len() * width, 52);
             let (offset, x_stride) = (8, width + 12);
+            let words = setting.parts.len() * setting.context * width;
             let mut launch = Launch::new(gpu);
             launch
                 .input("x", &shifted(&x, width, offset, x_stride))?
+                .input("z", &shifted(&z, width, offset + 4, x_stride + 8))?
                 .input("tokens", &token_rows(&tokens))?
                 .input("rotation", &rotation_table(&frequency, setting.context as u32))?
-                .output("cache", setting.parts.len() * setting.context * width)?;
+                .output("k_cache", words)?
+                .output("v_cache", words)?;
             let params = [
                 ("m", tokens.len() as u32),
                 ("heads", setting.kv_heads as u32),
@@ -217,14 +221,19 @@ pub(super) fn rope_to_cache(table: &mut Table) {
                 ("context", setting.context as u32),
                 ("x_stride", x_stride as u32),
                 ("x_offset", offset as u32),
+                ("z_stride", x_stride as u32 + 8),
+                ("z_offset", offset as u32 + 4),
             ];
-            let got = launch.elementwise(&flat(Kernel::RopeKvQuads), &params, x.len() / 8)?.single()?;
+            let got =
+                launch.elementwise(&flat(Kernel::RopeKvQuads), &params, x.len() / 8)?.finish()?.concat();
             let positions: Vec<u32> = tokens.iter().map(|t| t.position).collect();
             let rotated = reference::rope(&x, &positions, setting.kv_heads, &frequency);
             let mut want = vec![POISON; got.len()];
-            for (token, row) in tokens.iter().zip(rotated.chunks(width)) {
-                let slot = token.sequence as usize * setting.context + token.position as usize;
-                want[slot * width..][..width].iter_mut().zip(row).for_each(|(to, v)| *to = v.to_bits());
+            for (cache, rows) in want.chunks_mut(words).zip([&rotated, &z]) {
+                for (token, row) in tokens.iter().zip(rows.chunks(width)) {
+                    let slot = token.sequence as usize * setting.context + token.position as usize;
+                    cache[slot * width..][..width].iter_mut().zip(row).for_each(|(to, v)| *to = v.to_bits());
+                }
             }
             Ok(Outcome::floats(got, want, width))
         });
