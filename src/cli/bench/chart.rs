@@ -19,6 +19,9 @@ const MAX_BARS: usize = 60;
 /// Points are labelled up to this many.
 const MAX_LABELS: usize = 24;
 
+/// Height of a label and width of one of its letters, pixels.
+const LETTER: (i32, i32) = (7, 12);
+
 /// Operations per byte and GOP/s as exponents of ten, and a label.
 type Point = (f64, f64, String);
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -96,6 +99,12 @@ fn roofline(area: &Area<'_>, rows: &[Row], ceilings: &Ceilings, device: &str) ->
         chart.draw_series([label]).map_err(failed)?;
     }
     let low = (y.start - copy.log10()).max(x.start);
+    let mut taken = Vec::new();
+    for (name, rate) in [("f32", f32), ("dot4I8Packed", dot4)] {
+        let (right, bottom) = chart.backend_coord(&(x.end, rate.log10()));
+        let width = LETTER.0 * (name.len() as i32 + 11);
+        taken.push(Label { left: right - width, middle: bottom - LETTER.1 / 2, width });
+    }
     let label = Text::new(
         format!("copy {copy:.1} GB/s"),
         (low, slope(low).max(y.start)),
@@ -109,10 +118,13 @@ fn roofline(area: &Area<'_>, rows: &[Row], ceilings: &Ceilings, device: &str) ->
         let key = chart.draw_series(dots).map_err(failed)?;
         key.label(name).legend(move |(x, y)| Circle::new((x + 8, y), 4, color.filled()));
         let style = style(&color, HPos::Left, VPos::Center);
-        let texts = points.iter().filter(|_| labels);
-        let texts = texts
-            .map(|(x, y, text)| EmptyElement::at((*x, *y)) + Text::new(text.clone(), (8, 0), style.clone()));
-        chart.draw_series(texts).map_err(failed)?;
+        for (x, y, text) in points.iter().filter(|_| labels) {
+            let (left, middle) = chart.backend_coord(&(*x, *y));
+            let width = LETTER.0 * text.len() as i32;
+            let lower = place(Label { left: left + 8, middle, width }, &mut taken);
+            let text = EmptyElement::at((*x, *y)) + Text::new(text.clone(), (8, lower), style.clone());
+            chart.draw_series([text]).map_err(failed)?;
+        }
     }
     if !series.is_empty() {
         let mut legend = chart.configure_series_labels();
@@ -120,6 +132,33 @@ fn roofline(area: &Area<'_>, rows: &[Row], ceilings: &Ceilings, device: &str) ->
         legend.draw().map_err(failed)?;
     }
     Ok(())
+}
+
+/// Where a label stands, pixels.
+#[derive(Clone, Copy, Debug)]
+struct Label {
+    left: i32,
+    middle: i32,
+    width: i32,
+}
+
+impl Label {
+    fn overlaps(&self, other: &Self) -> bool {
+        (self.middle - other.middle).abs() < LETTER.1
+            && self.left < other.left + other.width
+            && other.left < self.left + self.width
+    }
+}
+
+/// By how many pixels `label` is to stand lower than its point, so that it hides none that is `taken`; the nearest such
+/// place, within a few lines.
+fn place(label: Label, taken: &mut Vec<Label>) -> i32 {
+    let moved = |lower: i32| Label { middle: label.middle + lower, ..label };
+    let steps = (0..=6 * LETTER.1 / 2).flat_map(|step| [2 * step, -2 * step]);
+    let lower = steps.into_iter().find(|&lower| !taken.iter().any(|other| other.overlaps(&moved(lower))));
+    let lower = lower.unwrap_or(0);
+    taken.push(moved(lower));
+    lower
 }
 
 /// A bar per case: naive time over fused time; the line is where both are equal.
@@ -193,6 +232,20 @@ mod tests {
             rates,
             failure: None,
         }
+    }
+
+    #[test]
+    fn labels_of_near_points_do_not_hide_each_other() {
+        let mut taken = vec![Label { left: 100, middle: 50, width: 60 }];
+        for (left, middle) in [(90, 50), (120, 53), (100, 47), (300, 50), (159, 50), (160, 50)] {
+            let before = taken.clone();
+            let lower = place(Label { left, middle, width: 40 }, &mut taken);
+            let placed = taken.last().copied().expect("it was placed");
+            assert_eq!((placed.left, placed.middle), (left, middle + lower));
+            assert!(before.iter().all(|other| !other.overlaps(&placed)), "{placed:?} {before:?}");
+        }
+        // Away from the others nothing moves.
+        assert_eq!(place(Label { left: 500, middle: 50, width: 40 }, &mut taken), 0);
     }
 
     #[test]
