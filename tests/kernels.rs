@@ -50,9 +50,10 @@ fn all_cases_without_shader_checks() {
 
 #[test]
 fn cases_with_shader_checks_from_storage() {
-    // From storage, as on a GPU; without checks a software driver reads textures and windows. How words are read does not
+    // From storage, as on a GPU; without checks a software driver reads textures, windows and long words. How words are read does not
     // depend on what is made of them, so of the kernels that read a matrix some formats stand for all.
-    let options = OpenOptions { checked: true, texels: false, windows: None, ..OpenOptions::default() };
+    let options =
+        OpenOptions { checked: true, texels: false, long: false, windows: None, ..OpenOptions::default() };
     let (formats, others): (Vec<_>, Vec<_>) =
         Kernel::ALL.into_iter().partition(|kernel| kernel.row().contract != Contract::None);
     run(options.clone(), &Filter { kernels: others, ..Filter::default() });

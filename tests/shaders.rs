@@ -21,7 +21,8 @@ fn all_variants_validate_and_translate() {
         let name = format!("{} subgroup={} {:?}", variant.name(), variant.subgroup, variant.tile);
         let module = naga::front::wgsl::parse_str(&text)
             .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&text)));
-        let capabilities = if variant.subgroup { Capabilities::SUBGROUP } else { Capabilities::empty() };
+        let mut capabilities = if variant.subgroup { Capabilities::SUBGROUP } else { Capabilities::empty() };
+        capabilities.set(Capabilities::SHADER_INT64, variant.long);
         let info = Validator::new(ValidationFlags::all(), capabilities)
             .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
             .subgroup_operations(naga::valid::SubgroupOperationSet::all())

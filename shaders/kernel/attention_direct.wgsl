@@ -3,9 +3,9 @@
 // Partition: a workgroup owns 8 consecutive rows of the batch and one head. Keys advance in blocks of 8, one key per
 // invocation; then an invocation owns the output quads lane, lane + 8, ... of all 8 rows. Rows of different sequences
 // take turns: in the turn of one, the others see no key.
-// Preconditions: HEAD_DIM, strides and offsets are multiples of 4. Keys a row does not see count by a weight of 0, so
+// Preconditions: HEAD_DIM is a multiple of 8, strides and offsets are of 4. Keys a row does not see count by a weight of 0, so
 // values up to the last position of its sequence in the tile must be finite.
-const_assert WORKGROUP == 8u && TILE_M == 8u && HEAD_DIM % 4u == 0u;
+const_assert WORKGROUP == 8u && TILE_M == 8u && HEAD_DIM % 8u == 0u;
 const QUADS: u32 = HEAD_DIM / 4u;
 const SPANS: u32 = (QUADS + 7u) / 8u;  // of 8 quads, one per invocation
 const SLOTS: u32 = min(QUADS, 8u);
@@ -37,9 +37,7 @@ fn queries(t: u32, h: u32, quad: u32) -> Quads {
 }
 
 // Adds what quad i of the span contributes to the scores of this invocation's key.
-fn scored(s: Numbers, q: Quads, k0: u32, first: u32, i: u32) -> Numbers {
-    if i >= SLOTS { return s; }
-    let k = k_cache[k0 + min(first + i, QUADS - 1u)];
+fn scored_quad(s: Numbers, q: Quads, k: vec4<f32>, i: u32) -> Numbers {
     return Numbers(
         s.low + vec4<f32>(dot(spread(q.v[0], i), k), dot(spread(q.v[1], i), k),
                           dot(spread(q.v[2], i), k), dot(spread(q.v[3], i), k)),
@@ -47,15 +45,18 @@ fn scored(s: Numbers, q: Quads, k0: u32, first: u32, i: u32) -> Numbers {
                            dot(spread(q.v[6], i), k), dot(spread(q.v[7], i), k)));
 }
 
+// Quads i and i + 1; those past the head meet queries of 0.
+fn scored(s: Numbers, q: Quads, k0: u32, first: u32, i: u32) -> Numbers {
+    if i >= SLOTS { return s; }
+    let k = k_cache_pair((k0 + min(first + i, QUADS - 2u)) / 2u);
+    return scored_quad(scored_quad(s, q, k.low, i), q, k.high, i + 1u);
+}
+
 fn scored_span(sums: Numbers, q: Quads, k0: u32, first: u32) -> Numbers {
     var s = scored(sums, q, k0, first, 0u);
-    s = scored(s, q, k0, first, 1u);
     s = scored(s, q, k0, first, 2u);
-    s = scored(s, q, k0, first, 3u);
     s = scored(s, q, k0, first, 4u);
-    s = scored(s, q, k0, first, 5u);
-    s = scored(s, q, k0, first, 6u);
-    return scored(s, q, k0, first, 7u);
+    return scored(s, q, k0, first, 6u);
 }
 
 // Adds value `key` of the block, whose quad of this invocation is v, by the weight it has for every row.
@@ -67,23 +68,33 @@ fn weighted(acc: Quads, weights: Numbers, v: vec4<f32>, key: u32) -> Quads {
         acc.v[4] + high.x * v, acc.v[5] + high.y * v, acc.v[6] + high.z * v, acc.v[7] + high.w * v));
 }
 
-// Row of the value cache, in quads, of key `first + key` of the sequence; past the last one the last one, by weight 0.
-fn value(base: u32, first: u32, key: u32, last: u32, head: u32, quad: u32) -> vec4<f32> {
-    return v_cache[((base + min(first + key, last)) * params.kv_heads + head) * QUADS + min(quad, QUADS - 1u)];
+// Eight quads from `first_quad` on of two values: invocations 0 to 3 hold pairs of key `first + key`, the others of the next
+// one; past the last key the last one, by weight 0, past the head its last pair.
+fn two_values(base: u32, first: u32, key: u32, last: u32, head: u32, first_quad: u32, lane: u32) -> Pair {
+    let own = base + min(first + key + lane / 4u, last);
+    let pair = min(first_quad / 2u + lane % 4u, QUADS / 2u - 1u);
+    return v_cache_pair((own * params.kv_heads + head) * (QUADS / 2u) + pair);
 }
 
-fn weighted_block(sums: Quads, c: Numbers, w: Numbers, base: u32, first: u32, last: u32, head: u32, quad: u32) -> Quads {
+// The quad of this invocation of the first (half 0) or second value.
+fn own_quad(v: Pair, half: u32, lane: u32) -> vec4<f32> {
+    let holder = 4u * half + lane / 2u;
+    return select(subgroupShuffle(v.low, holder), subgroupShuffle(v.high, holder), lane % 2u == 1u);
+}
+
+fn weighted_block(sums: Quads, c: Numbers, w: Numbers, base: u32, first: u32, last: u32, head: u32, first_quad: u32,
+                  lane: u32) -> Quads {
     var acc = Quads(array<vec4<f32>, 8>(
         sums.v[0] * c.low.x, sums.v[1] * c.low.y, sums.v[2] * c.low.z, sums.v[3] * c.low.w,
         sums.v[4] * c.high.x, sums.v[5] * c.high.y, sums.v[6] * c.high.z, sums.v[7] * c.high.w));
-    acc = weighted(acc, w, value(base, first, 0u, last, head, quad), 0u);
-    acc = weighted(acc, w, value(base, first, 1u, last, head, quad), 1u);
-    acc = weighted(acc, w, value(base, first, 2u, last, head, quad), 2u);
-    acc = weighted(acc, w, value(base, first, 3u, last, head, quad), 3u);
-    acc = weighted(acc, w, value(base, first, 4u, last, head, quad), 4u);
-    acc = weighted(acc, w, value(base, first, 5u, last, head, quad), 5u);
-    acc = weighted(acc, w, value(base, first, 6u, last, head, quad), 6u);
-    return weighted(acc, w, value(base, first, 7u, last, head, quad), 7u);
+    var v = two_values(base, first, 0u, last, head, first_quad, lane);
+    acc = weighted(weighted(acc, w, own_quad(v, 0u, lane), 0u), w, own_quad(v, 1u, lane), 1u);
+    v = two_values(base, first, 2u, last, head, first_quad, lane);
+    acc = weighted(weighted(acc, w, own_quad(v, 0u, lane), 2u), w, own_quad(v, 1u, lane), 3u);
+    v = two_values(base, first, 4u, last, head, first_quad, lane);
+    acc = weighted(weighted(acc, w, own_quad(v, 0u, lane), 4u), w, own_quad(v, 1u, lane), 5u);
+    v = two_values(base, first, 6u, last, head, first_quad, lane);
+    return weighted(weighted(acc, w, own_quad(v, 0u, lane), 6u), w, own_quad(v, 1u, lane), 7u);
 }
 
 // Largest and sum over the invocations: eight broadcasts are a third of a subgroup operation there.
@@ -144,10 +155,10 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
             sum = Numbers(sum.low * correction.low + weights.low, sum.high * correction.high + weights.high);
             top = now;
             if SPANS == 1u {
-                acc[0] = weighted_block(acc[0], correction, weights, base, first, keys - 1u, head, lane);
+                acc[0] = weighted_block(acc[0], correction, weights, base, first, keys - 1u, head, 0u, lane);
             } else {
                 for (var i = 0u; i < SPANS; i++) {
-                    acc[i] = weighted_block(acc[i], correction, weights, base, first, keys - 1u, head, 8u * i + lane);
+                    acc[i] = weighted_block(acc[i], correction, weights, base, first, keys - 1u, head, 8u * i, lane);
                 }
             }
         }

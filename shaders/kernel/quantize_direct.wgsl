@@ -1,38 +1,52 @@
 // quantize_direct: quantize for software drivers, where a workgroup and a reduction cost as much as a hundred elements.
 // Codes are fields of X_BITS bits, 8, 4 or 2, rows of them padded with zeros to whole vec4.
 // Partition: one invocation per row; what rows of one sequence share, the invocations find together.
-// Preconditions: columns and strides are multiples of 4; columns of x from cols to the end of its chunk are zero.
+// Preconditions: columns and strides of x are multiples of 8, that of y of 4; columns of x from cols to the end of its chunk are zero.
 const_assert WORKGROUP == 8u && (X_BITS == 8u || X_BITS == 4u || X_BITS == 2u);
 const NONE: u32 = 0xffffffffu;
-const QUADS: u32 = 8u / X_BITS;  // in a word of codes
 
-struct Divisor { scale: f32, limit: f32, x0: u32, quads: u32 }  // of a row of x, which begins at vec4 x0 and has `quads`
+struct Divisor { scale: f32, limit: f32, x0: u32, pairs: u32 }  // of a row of x, which begins at pair x0 and has `pairs`
 
-// The codes of a quad in the lowest bits; past the end of the row they are 0.
-fn quad_codes(d: Divisor, quad: u32) -> u32 {
-    let v = x[d.x0 + min(quad, d.quads - 1u)];
+// The codes of a quad in the lowest bits.
+fn quad_codes(d: Divisor, v: vec4<f32>) -> u32 {
     let codes = vec4<i32>(clamp(round(v / d.scale), vec4<f32>(-d.limit), vec4<f32>(d.limit)));
-    if X_BITS == 8u { return pack4xI8(codes); }
     let fields = (bitcast<vec4<u32>>(codes) & vec4<u32>((1u << X_BITS) - 1u))
         << vec4<u32>(0u, X_BITS, 2u * X_BITS, 3u * X_BITS);
-    return select(0u, fields.x | fields.y | fields.z | fields.w, quad < d.quads);
+    return fields.x | fields.y | fields.z | fields.w;
 }
 
-fn word_codes(d: Divisor, word: u32) -> u32 {
-    let first = word * QUADS;
-    var codes = quad_codes(d, first);
-    if X_BITS == 4u { codes |= quad_codes(d, first + 1u) << 16u; }
-    if X_BITS == 2u {
-        codes |= (quad_codes(d, first + 1u) << 8u) | (quad_codes(d, first + 2u) << 16u) | (quad_codes(d, first + 3u) << 24u);
+// Those of two quads, each in the lowest bits; past the end of the row they are 0.
+fn pair_codes(d: Divisor, pair: u32) -> vec2<u32> {
+    let v = x_pair(d.x0 + min(pair, d.pairs - 1u));
+    return select(vec2<u32>(), vec2<u32>(quad_codes(d, v.low), quad_codes(d, v.high)), pair < d.pairs);
+}
+
+// Four words of codes.
+fn four_words(d: Divisor, i: u32) -> vec4<u32> {
+    if X_BITS == 8u { return vec4<u32>(pair_codes(d, 2u * i), pair_codes(d, 2u * i + 1u)); }
+    if X_BITS == 4u {
+        let a = pair_codes(d, 4u * i);
+        let b = pair_codes(d, 4u * i + 1u);
+        let c = pair_codes(d, 4u * i + 2u);
+        let e = pair_codes(d, 4u * i + 3u);
+        return vec4<u32>(a.x, b.x, c.x, e.x) | (vec4<u32>(a.y, b.y, c.y, e.y) << vec4<u32>(16u));
     }
-    return codes;
+    return vec4<u32>(sixteen_codes(d, 8u * i), sixteen_codes(d, 8u * i + 2u),
+                     sixteen_codes(d, 8u * i + 4u), sixteen_codes(d, 8u * i + 6u));
+}
+
+// Of two bits, of the pair and the next one.
+fn sixteen_codes(d: Divisor, pair: u32) -> u32 {
+    let a = pair_codes(d, pair);
+    let b = pair_codes(d, pair + 1u);
+    return a.x | (a.y << 8u) | (b.x << 16u) | (b.y << 24u);
 }
 
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let row = folded(group, groups) * TILE_M + lane;
     let own = min(row, params.m - 1u);
     let limit = f32(params.q_max);
-    let x0 = own * (params.x_stride / 4u);
+    let x0 = own * (params.x_stride / 8u);
     let y0 = own * (params.y_stride / 4u);
     var largest = 0.0;
     if PER_TENSOR == 0u {
@@ -54,10 +68,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     if row >= params.m { return; }
     // The smallest normal number keeps a flushed scale from dividing by zero.
     let scale = select(1.0, max(largest / limit, 1.17549435e-38), largest > 0.0);
-    let d = Divisor(scale, limit, x0, (params.cols + CHUNK - 1u) / CHUNK * 8u);
-    for (var i = 0u; i < params.y_stride / 4u; i++) {
-        y[y0 + i] = vec4<u32>(word_codes(d, 4u * i), word_codes(d, 4u * i + 1u),
-                              word_codes(d, 4u * i + 2u), word_codes(d, 4u * i + 3u));
-    }
+    let d = Divisor(scale, limit, x0, (params.cols + CHUNK - 1u) / CHUNK * 4u);
+    for (var i = 0u; i < params.y_stride / 4u; i++) { y[y0 + i] = four_words(d, i); }
     x_scale[row] = scale;
 }

@@ -26,7 +26,7 @@ fn run(
     want: &[f32],
 ) -> Result<Outcome> {
     let rows = x.len() / cols;
-    let (x_stride, y_stride) = if kernel.row().direct { (cols + 4, cols + 8) } else { (cols + 3, cols + 5) };
+    let (x_stride, y_stride) = if kernel.row().direct { (cols + 8, cols + 4) } else { (cols + 3, cols + 5) };
     let mut launch = Launch::new(gpu);
     launch.input("x", &strided(x, cols, x_stride, STRAY))?;
     for (name, vector) in vectors {
@@ -71,7 +71,7 @@ fn inputs(rows: usize, cols: usize, factor: f32, offset: f32) -> Vec<f32> {
 pub(super) fn rms_norm(table: &mut Table) {
     let kernel = table.kernel;
     for (rows, cols) in SHAPES {
-        if kernel.row().direct && cols % 4 != 0 {
+        if kernel.row().direct && cols % 8 != 0 {
             continue;
         }
         for (name, factor, offset) in INPUTS {
@@ -83,7 +83,7 @@ pub(super) fn rms_norm(table: &mut Table) {
         }
     }
     for (rows, heads, head_dim) in HEADS {
-        if kernel.row().direct && head_dim % 4 != 0 {
+        if kernel.row().direct && head_dim % 8 != 0 {
             continue;
         }
         let shape = format!("[{rows}, {heads} heads of {head_dim}]");

@@ -81,8 +81,9 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         }
         let mut options = OpenOptions { adapter: args.adapter.clone(), checked, ..OpenOptions::default() };
         if checked {
-            // The cases have few rows; the other mode reads storage.
+            // The cases have few rows; the other mode reads storage, but pairs of vec4 as long words.
             options.windows = Some(1);
+            options.long = false;
         }
         let gpu = Arc::new(Gpu::open(options.clone())?);
         if modes.is_empty() && !args.json {

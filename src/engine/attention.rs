@@ -73,7 +73,7 @@ impl Lowering<'_> {
             // Rows of one sequence share keys; where sequences bring a row each, tiles would work on one row at a time.
             let sequences =
                 k_cache.bytes() as usize / (self.c.context * kv_heads * head_dim.next_multiple_of(4) * 4);
-            let shared = q.rows >= 4 * sequences && head_dim.is_multiple_of(4) && q.offset.is_multiple_of(4);
+            let shared = q.rows >= 4 * sequences && head_dim.is_multiple_of(8) && q.offset.is_multiple_of(4);
             let direct = gpu.class() == DeviceClass::Cpu && gpu.direct() && shared;
             let (kernel, tile) = match direct {
                 true => (Kernel::AttentionDirect, Tile::attention_direct()),

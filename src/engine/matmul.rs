@@ -153,11 +153,15 @@ fn choice(gpu: &Gpu, format: FormatVariant, m: usize, n: usize, k: usize, operan
     tuned.filter(runs).unwrap_or_else(|| Choice::default_for(gpu.class(), gpu.direct(), m, k, integer))
 }
 
-/// Whether rows are reduced by an invocation each: where workgroups are slow, rows are many and consist of whole vec4.
+/// Whether rows are reduced by an invocation each: where workgroups are slow, rows are many and consist of pairs of vec4.
 pub(super) fn row_per_invocation(gpu: &Gpu, params: &[(&str, u32)], rows: usize) -> bool {
-    let sizes = ["cols", "x_stride", "y_stride", "z_stride"];
+    let unit = |name: &str| match name {
+        "cols" | "x_stride" | "z_stride" => 8,
+        "y_stride" => 4,
+        _ => 1,
+    };
     rows >= 2 * Tile::rows().tile_m as usize
-        && params.iter().all(|(name, value)| !sizes.contains(name) || value.is_multiple_of(4))
+        && params.iter().all(|(name, value)| value.is_multiple_of(unit(name)))
         && gpu.class() == DeviceClass::Cpu
         && gpu.direct()
 }

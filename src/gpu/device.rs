@@ -30,6 +30,9 @@ pub struct OpenOptions {
     /// Keeps code words in textures where the partition is that of a software driver, which reads a texel several times
     /// as fast as storage.
     pub texels: bool,
+    /// Loads pairs of vec4 as 64-bit words where the partition is that of a software driver, which takes as long for a load
+    /// whatever its width.
+    pub long: bool,
     /// Lowers the binding limit (bytes), to exercise splitting; `None` takes the adapter's.
     pub max_binding: Option<u64>,
     /// Overrides the partition class; `None` takes the adapter's kind.
@@ -49,6 +52,7 @@ impl Default for OpenOptions {
             subgroups: true,
             windows: Some(256),
             texels: true,
+            long: true,
             max_binding: None,
             class: None,
             pipeline_cache: None,
@@ -72,6 +76,7 @@ pub struct Gpu {
     adapter: AdapterSummary,
     class: DeviceClass,
     subgroups: bool,
+    long: bool,
     max_binding: u64,
     failure: Arc<Mutex<Option<Error>>>,
 }
@@ -110,6 +115,12 @@ impl Gpu {
         if subgroups {
             required_features |= wgpu::Features::SUBGROUP;
         }
+        let class = options.class.unwrap_or_else(|| adapter::class(&adapter.get_info()));
+        let long = options.long && class == DeviceClass::Cpu;
+        let long = long && adapter.features().contains(wgpu::Features::SHADER_INT64);
+        if long {
+            required_features |= wgpu::Features::SHADER_INT64;
+        }
         required_features |= adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
         if options.pipeline_cache.is_some() {
             required_features |= adapter.features() & wgpu::Features::PIPELINE_CACHE;
@@ -140,7 +151,6 @@ impl Gpu {
             }
         });
         let max_binding = options.max_binding.unwrap_or(u64::MAX).min(limits.max_storage_buffer_binding_size);
-        let class = options.class.unwrap_or_else(|| adapter::class(&adapter.get_info()));
         let store = options.pipeline_cache.as_deref();
         let store = store.and_then(|folder| Store::open(&device, &summary, folder));
         let tuning = options.tiles.as_deref().map(|folder| tiles::load(folder, &summary)).unwrap_or_default();
@@ -158,6 +168,7 @@ impl Gpu {
             adapter: summary,
             class,
             subgroups,
+            long,
             max_binding,
             failure,
         })
@@ -172,6 +183,11 @@ impl Gpu {
     /// Whether code words are kept in textures: software drivers read those several times as fast as storage.
     pub fn keeps_texels(&self) -> bool {
         self.options.texels && self.class == DeviceClass::Cpu
+    }
+
+    /// Whether pairs of vec4 are loaded as 64-bit words.
+    pub fn loads_long(&self) -> bool {
+        self.long
     }
 
     /// What the device is.

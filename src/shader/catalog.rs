@@ -58,6 +58,8 @@ pub struct KernelRow {
     /// A windowed variant reads x, vec4, through a uniform window: of the rows from `m_first` to `m`, in a block that
     /// shows the buffer from vec4 `x_base` on. Where nothing is windowed both are 0.
     pub window: bool,
+    /// Bindings of vec4 f32 that it reads two at a time, by `NAME_pair(i)`: from a device that loads 64-bit words as one.
+    pub pairs: &'static [&'static str],
     /// Fields of the uniform block, in order, all u32 (f32 as bit patterns).
     pub params: &'static [&'static str],
 }
@@ -162,7 +164,7 @@ macro_rules! row {
             $($field: $value,)*
             ..KernelRow {
                 name: $name, source: source!($name), contract: Contract::None, epilogue: false, reduces: false,
-                function: false, direct: false, libraries: &[], window: false,
+                function: false, direct: false, libraries: &[], window: false, pairs: &[],
                 bindings: &[$($binding),*], params: $params,
             }
         };
@@ -320,7 +322,7 @@ impl Kernel {
                 "absmax_direct",
                 [read("x", "array<vec4<f32>>"), write("maxima", "array<f32>")],
                 &["m", "cols", "x_stride"],
-                direct: true
+                direct: true, pairs: &["x"]
             ),
             Kernel::QuantizeDirect => row!(
                 "quantize_direct",
@@ -332,7 +334,7 @@ impl Kernel {
                     write("x_scale", "array<f32>")
                 ],
                 &["m", "cols", "x_stride", "y_stride", "q_max"],
-                direct: true
+                direct: true, pairs: &["x"]
             ),
             Kernel::Quantize => row!(
                 "quantize",
@@ -399,7 +401,7 @@ impl Kernel {
                     write("maxima", "array<f32>")
                 ],
                 HEADS,
-                direct: true
+                direct: true, pairs: &["x"]
             ),
             Kernel::RmsNorm => {
                 row!(
@@ -488,7 +490,7 @@ impl Kernel {
                     write("y", "array<vec4<f32>>")
                 ],
                 CACHE,
-                direct: true, libraries: &[lib!("spread"), lib!("mask")]
+                direct: true, libraries: &[lib!("spread"), lib!("mask")], pairs: &["k_cache", "v_cache"]
             ),
             Kernel::Activate => row!("activate", [X, Y], ELEMENTWISE, function: true),
             Kernel::Add => row!("add", [X, read("z", "array<f32>"), Y], TWO),

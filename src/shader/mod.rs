@@ -56,6 +56,8 @@ pub struct Variant {
     pub quads: bool,
     /// Reads x through a uniform window, see [`KernelRow::window`].
     pub window: bool,
+    /// Loads [`KernelRow::pairs`] as 64-bit words.
+    pub long: bool,
     /// Kernel constants, e.g. `HEAD_DIM`.
     pub constants: Vec<(&'static str, u32)>,
 }
@@ -71,6 +73,7 @@ impl Variant {
             subgroup: false,
             quads: false,
             window: false,
+            long: false,
             constants: Vec::new(),
         }
     }
@@ -112,6 +115,9 @@ impl Variant {
         for binding in &mut bindings {
             if self.quads && ["y", "residual", "bias"].contains(&binding.name) {
                 binding.ty = "array<vec4<f32>>";
+            }
+            if self.long && row.pairs.contains(&binding.name) {
+                binding.ty = "array<vec4<u64>>";
             }
             if self.window && binding.name == "x" {
                 binding.access = Access::Window;
@@ -202,6 +208,16 @@ pub fn link(variant: &Variant) -> String {
     if function {
         text.push_str(lib!("functions"));
     }
+    if !row.pairs.is_empty() {
+        text.push_str(if variant.long { lib!("pairs_long") } else { lib!("pairs") });
+        for name in row.pairs {
+            let pair = match variant.long {
+                true => format!("halves({name}[i])"),
+                false => format!("Pair({name}[2u * i], {name}[2u * i + 1u])"),
+            };
+            let _ = writeln!(text, "fn {name}_pair(i: u32) -> Pair {{ return {pair}; }}");
+        }
+    }
     row.libraries.iter().for_each(|library| text.push_str(library));
     text.push_str(row.source);
     text.push_str(if variant.subgroup { lib!("entry_subgroup") } else { lib!("entry") });
@@ -290,7 +306,10 @@ pub fn all_variants() -> Vec<Variant> {
         .filter(|variant| variant.takes_window())
         .map(|variant| Variant { window: true, ..variant.clone() })
         .collect();
+    let pairs = all.iter().filter(|variant| !variant.kernel.row().pairs.is_empty());
+    let long: Vec<Variant> = pairs.map(|variant| Variant { long: true, ..variant.clone() }).collect();
     all.extend(windowed);
+    all.extend(long);
     all
 }
 

@@ -1,4 +1,4 @@
-//! Operands in uniform windows and code words in texels: bit for bit what storage gives.
+//! Operands in uniform windows and long words, and code words in texels: bit for bit what storage gives.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use anybit::shader::{DeviceClass, Epilogue};
 
 use super::{first_difference, gpu, open, runner, uniform, values};
 
-/// With windows from so many rows on, and code words in storage or in texels.
+/// With windows from so many rows on, and code words in storage or in texels, there with pairs of vec4 as long words.
 fn device(windows: Option<u32>, texels: bool) -> Arc<Gpu> {
-    open(OpenOptions { windows, texels, ..OpenOptions::default() })
+    open(OpenOptions { windows, texels, long: texels, ..OpenOptions::default() })
 }
 
 /// Of x 3 windows and more, but for the GEMV; the last of each begins before its rows.

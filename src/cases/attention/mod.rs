@@ -377,7 +377,7 @@ pub(super) fn fused(table: &mut Table) {
     let kernel = table.kernel;
     let direct = kernel == Kernel::AttentionDirect;
     for setting in SETTINGS {
-        if direct && !setting.head_dim.is_multiple_of(4) {
+        if direct && !setting.head_dim.is_multiple_of(8) {
             continue;
         }
         let variant = format!("head_dim {}", setting.head_dim);
