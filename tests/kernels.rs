@@ -50,8 +50,8 @@ fn all_cases_without_shader_checks() {
 
 #[test]
 fn cases_with_shader_checks_from_storage() {
-    // From storage, as on a GPU; without checks a software driver reads textures, windows and long words. How words are read does not
-    // depend on what is made of them, so of the kernels that read a matrix some formats stand for all.
+    // From storage, as on a GPU; without checks a software driver reads textures, windows and long words. How words are
+    // read does not depend on what is made of them, so of the kernels that read a matrix some formats stand for all.
     let options =
         OpenOptions { checked: true, texels: false, long: false, windows: None, ..OpenOptions::default() };
     let (formats, others): (Vec<_>, Vec<_>) =
@@ -91,7 +91,7 @@ fn operands_in_windows_where_storage_is_the_default() {
     // How operands are read does not depend on the format: two stand for all, and such kernels take long to compile.
     for texels in [false, true] {
         let options = OpenOptions { windows: Some(1), texels, ..OpenOptions::default() };
-        for text in ["int4(group=32) [", "int2(scale=row) ["] {
+        for text in ["int4(group=32) [", "int8 ["] {
             run(options.clone(), &Filter { kernels: kernels.clone(), ..named(text) });
         }
     }

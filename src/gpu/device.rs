@@ -23,9 +23,9 @@ pub struct OpenOptions {
     pub checked: bool,
     /// Uses subgroup variants where the adapter has them.
     pub subgroups: bool,
-    /// From so many rows of x on operands are read through uniform blocks where the partition is that of a software
+    /// From so many rows on x of float products is read through uniform blocks where the partition is that of a software
     /// driver; `None` never. Such kernels take such a driver up to twice as long to compile, so that few rows do not
-    /// pay for it, but for a GEMV, whose x is one window and takes no dispatch more.
+    /// pay for it, but for a GEMV, integer or float, whose x is one window and takes no dispatch more.
     pub windows: Option<u32>,
     /// Keeps code words in textures where the partition is that of a software driver, which reads a texel several times
     /// as fast as storage.
@@ -174,8 +174,8 @@ impl Gpu {
         })
     }
 
-    /// From how many rows on operands are read through uniform blocks where they can be, if ever: software drivers read
-    /// those several times as fast as storage.
+    /// From how many rows on x is read through uniform blocks where it can be, if ever: software drivers read those two to
+    /// three times as fast as storage.
     pub fn windows(&self) -> Option<u32> {
         self.options.windows.filter(|_| self.class == DeviceClass::Cpu && self.subgroups)
     }
