@@ -3,8 +3,8 @@
 // Partition: a workgroup owns 8 consecutive rows of the batch and one head. Keys advance in blocks of 8, one key per
 // invocation; then an invocation owns the output quads lane, lane + 8, ... of all 8 rows. Rows of different sequences
 // take turns: in the turn of one, the others see no key.
-// Preconditions: HEAD_DIM is a multiple of 8, strides and offsets are of 4. Keys a row does not see count by a weight of 0, so
-// values up to the last position of its sequence in the tile must be finite.
+// Preconditions: HEAD_DIM is a multiple of 8, strides and offsets are of 4. Keys a row does not see count by a weight of
+// 0, so values up to the last position of its sequence in the tile must be finite.
 const_assert WORKGROUP == 8u && TILE_M == 8u && HEAD_DIM % 8u == 0u;
 const QUADS: u32 = HEAD_DIM / 4u;
 const SPANS: u32 = (QUADS + 7u) / 8u;  // of 8 quads, one per invocation
@@ -68,8 +68,8 @@ fn weighted(acc: Quads, weights: Numbers, v: vec4<f32>, key: u32) -> Quads {
         acc.v[4] + high.x * v, acc.v[5] + high.y * v, acc.v[6] + high.z * v, acc.v[7] + high.w * v));
 }
 
-// Eight quads from `first_quad` on of two values: invocations 0 to 3 hold pairs of key `first + key`, the others of the next
-// one; past the last key the last one, by weight 0, past the head its last pair.
+// Eight quads from `first_quad` on of two values: invocations 0 to 3 hold pairs of key `first + key`, the others of the
+// next one; past the last key the last one, by weight 0, past the head its last pair.
 fn two_values(base: u32, first: u32, key: u32, last: u32, head: u32, first_quad: u32, lane: u32) -> Pair {
     let own = base + min(first + key + lane / 4u, last);
     let pair = min(first_quad / 2u + lane % 4u, QUADS / 2u - 1u);

@@ -1,5 +1,5 @@
-// attention_part: attention over parts of the positions that a token sees, where tokens and heads are too few to occupy a
-// device: partial[t, h, part], QUADS quads of weighted values, then (largest score, sum of weights, 0, 0), see
+// attention_part: attention over parts of the positions that a token sees, where tokens and heads are too few to occupy
+// a device: partial[t, h, part], QUADS quads of weighted values, then (largest score, sum of weights, 0, 0), see
 // lib/attend.wgsl; attention_join makes y of them (split KV, Dao et al. 2023, "Flash-Decoding").
 // Partition: one workgroup per (token, head, part).
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {

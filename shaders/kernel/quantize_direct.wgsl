@@ -1,11 +1,13 @@
 // quantize_direct: quantize for software drivers, where a workgroup and a reduction cost as much as a hundred elements.
 // Codes are fields of X_BITS bits, 8, 4 or 2, rows of them padded with zeros to whole vec4.
 // Partition: one invocation per row; what rows of one sequence share, the invocations find together.
-// Preconditions: columns and strides of x are multiples of 8, that of y of 4; columns of x from cols to the end of its chunk are zero.
+// Preconditions: columns and strides of x are multiples of 8, that of y of 4; columns of x from cols to the end of its
+// chunk are zero.
 const_assert WORKGROUP == 8u && (X_BITS == 8u || X_BITS == 4u || X_BITS == 2u);
 const NONE: u32 = 0xffffffffu;
 
-struct Divisor { scale: f32, limit: f32, x0: u32, pairs: u32 }  // of a row of x, which begins at pair x0 and has `pairs`
+// Of a row of x, which begins at pair x0 and has `pairs`.
+struct Divisor { scale: f32, limit: f32, x0: u32, pairs: u32 }
 
 // The codes of a quad in the lowest bits.
 fn quad_codes(d: Divisor, v: vec4<f32>) -> u32 {
@@ -21,8 +23,8 @@ fn pair_codes(d: Divisor, pair: u32) -> vec2<u32> {
     return select(vec2<u32>(), vec2<u32>(quad_codes(d, v.low), quad_codes(d, v.high)), pair < d.pairs);
 }
 
-// Four words of codes.
-fn four_words(d: Divisor, i: u32) -> vec4<u32> {
+// Vector i of the words of codes of the row.
+fn row_codes(d: Divisor, i: u32) -> vec4<u32> {
     if X_BITS == 8u { return vec4<u32>(pair_codes(d, 2u * i), pair_codes(d, 2u * i + 1u)); }
     if X_BITS == 4u {
         let a = pair_codes(d, 4u * i);
@@ -69,6 +71,6 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     // The smallest normal number keeps a flushed scale from dividing by zero.
     let scale = select(1.0, max(largest / limit, 1.17549435e-38), largest > 0.0);
     let d = Divisor(scale, limit, x0, (params.cols + CHUNK - 1u) / CHUNK * 4u);
-    for (var i = 0u; i < params.y_stride / 4u; i++) { y[y0 + i] = four_words(d, i); }
+    for (var i = 0u; i < params.y_stride / 4u; i++) { y[y0 + i] = row_codes(d, i); }
     x_scale[row] = scale;
 }

@@ -63,15 +63,7 @@ impl Lowering<'_> {
         let tokens = self.tokens_of(node);
         match format {
             ActivationFormat::Int { bits, scope } => {
-                let maxima = match self.maxima.get(&node) {
-                    Some(maxima) => maxima.clone(),
-                    None => {
-                        let maxima = self.c.gpu.buffer("row maxima", (x.rows * 4) as u64)?;
-                        let buffers = [("x", &x.buffer), ("maxima", &maxima)];
-                        self.rowwise(Kernel::Absmax, &buffers, &params, x.rows)?;
-                        maxima
-                    }
-                };
+                let maxima = self.row_maxima(node, &x, &params)?;
                 let mut variant = matmul::row_variant(self.c.gpu, Kernel::Quantize, &params, x.rows)
                     .constant("PER_TENSOR", u32::from(scope == ActivationScope::Tensor));
                 if variant.kernel == Kernel::QuantizeDirect {
@@ -166,13 +158,24 @@ impl Lowering<'_> {
         }
     }
 
+    /// Largest magnitudes of the rows of `node`, `x`: those its kernel left, or found by a dispatch.
+    fn row_maxima(&mut self, node: NodeId, x: &Value, params: &[(&str, u32)]) -> Result<Buffer> {
+        if let Some(maxima) = self.maxima.get(&node) {
+            return Ok(maxima.clone());
+        }
+        let maxima = self.c.gpu.buffer("row maxima", (x.rows * 4) as u64)?;
+        self.rowwise(Kernel::Absmax, &[("x", &x.buffer), ("maxima", &maxima)], params, x.rows)?;
+        Ok(maxima)
+    }
+
     /// Row maxima, of which the kernel makes those of sequences, then NVFP4 row by row.
     fn nvfp4(&mut self, node: NodeId, x: &Value, y: &Value) -> Result<()> {
         let rounding = self.rounding(ActivationFormat::NvFp4, false)?;
-        let (maxima, tokens) = (self.c.gpu.buffer("row maxima", (x.rows * 4) as u64)?, self.tokens_of(node));
+        let tokens = self.tokens_of(node);
         let mut params =
             vec![("m", x.rows as u32), ("x_stride", x.stride as u32), ("y_stride", y.stride as u32)];
         params.extend(rounding.params(Block::None, x.width));
+        let maxima = self.row_maxima(node, x, &params)?;
         let buffers = [
             ("x", &x.buffer),
             ("tokens", &tokens),
@@ -180,7 +183,6 @@ impl Lowering<'_> {
             ("table", &rounding.table),
             ("y", &y.buffer),
         ];
-        self.rowwise(Kernel::Absmax, &buffers, &params, x.rows)?;
         self.rowwise(rounding.kernel, &buffers, &params, x.rows)
     }
 

@@ -8,6 +8,7 @@ use crate::gpu::Buffer;
 use crate::graph::{Mask, NodeId, Op};
 use crate::shader::{DeviceClass, Kernel, Tile, Variant};
 
+// Chosen by what such devices have, not measured on one yet.
 /// Workgroups that occupy a large GPU.
 const MANY_WORKGROUPS: usize = 512;
 /// Positions of the context for each part: fewer would not pay for joining them.

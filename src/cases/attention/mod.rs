@@ -144,6 +144,23 @@ impl Setting {
         }
     }
 
+    /// The operands of a kernel that attends: queries `x_stride` apart from column `offset` on.
+    fn launch<'a>(
+        &self,
+        gpu: &'a Device<'a>,
+        (q, keys, values): (&[f32], &[f32], &[f32]),
+        offset: usize,
+        x_stride: usize,
+    ) -> Result<Launch<'a>> {
+        let mut launch = Launch::new(gpu);
+        launch
+            .input("x", &shifted(q, self.heads().width(), offset, x_stride))?
+            .input("tokens", &token_rows(&self.tokens()))?
+            .input("k_cache", &self.on_device(keys))?
+            .input("v_cache", &self.on_device(values))?;
+        Ok(launch)
+    }
+
     /// Attention of the whole batch `[T, heads * head_dim]` by the reference.
     fn attention(&self, q: &[f32], keys: &[f32], values: &[f32]) -> Vec<f32> {
         let (width, slot) = (self.heads().width(), self.context * self.heads().kv_width());
@@ -387,13 +404,8 @@ pub(super) fn fused(table: &mut Table) {
             // The kernel of tiles wants multiples of four.
             let (x_stride, y_stride) = if direct { (width + 12, width + 8) } else { (width + 7, width + 5) };
             let (tokens, offset) = (setting.tokens(), 4);
-            let mut launch = Launch::new(gpu);
-            launch
-                .input("x", &shifted(&q, width, offset, x_stride))?
-                .input("tokens", &token_rows(&tokens))?
-                .input("k_cache", &setting.on_device(&keys))?
-                .input("v_cache", &setting.on_device(&cache))?
-                .output("y", tokens.len() * y_stride)?;
+            let mut launch = setting.launch(gpu, (&q, &keys, &cache), offset, x_stride)?;
+            launch.output("y", tokens.len() * y_stride)?;
             let tile = if direct { Tile::attention_direct() } else { Tile::attention(gpu.class()) };
             let variant = Variant::plain(kernel, tile).constant("HEAD_DIM", setting.head_dim as u32);
             let params = setting.params(x_stride, offset, y_stride);

@@ -1,14 +1,28 @@
 //! Attention in parts, and what joins them.
 
-use super::{SETTINGS, flat, shifted};
-use crate::cases::data::{self, strided, token_rows};
+use super::{SETTINGS, flat};
+use crate::cases::data::{self, strided};
 use crate::cases::launch::{Launch, POISON, STRAY};
 use crate::cases::{ONE_OP, Outcome, Table, Tolerance};
+use crate::error::invalid;
 use crate::shader::{Kernel, Tile, Variant};
 
 /// Words of a row of the buffer of parts.
 fn partial_stride(head_dim: usize) -> usize {
     (head_dim.next_multiple_of(4) + 4).next_multiple_of(32)
+}
+
+/// What the parts of a head make of the sum of its weights; (largest score, sum) stand at `quad` of each.
+fn sum_of_weights(parts: &[u32], stride: usize, quad: usize) -> f32 {
+    let parts = || parts.chunks(stride).map(|p| (f32::from_bits(p[quad]), f32::from_bits(p[quad + 1])));
+    let largest = parts().map(|(top, _)| top).fold(f32::MIN, f32::max);
+    parts().map(|(top, sum)| f64::from(top - largest).exp() * f64::from(sum)).sum::<f64>() as f32
+}
+
+/// The same of the scores themselves.
+fn sum_of_exponentials(scores: &[f32]) -> f32 {
+    let largest = scores.iter().copied().fold(f32::MIN, f32::max);
+    scores.iter().map(|score| f64::from(score - largest).exp()).sum::<f64>() as f32
 }
 
 pub(in crate::cases) fn in_parts(table: &mut Table) {
@@ -24,25 +38,27 @@ pub(in crate::cases) fn in_parts(table: &mut Table) {
                 let (x_stride, y_stride, offset) = (width + 7, width + 5, 4);
                 let tokens = setting.tokens();
                 let rows = tokens.len() * setting.heads;
-                let mut launch = Launch::new(gpu);
-                launch
-                    .input("x", &shifted(&q, width, offset, x_stride))?
-                    .input("tokens", &token_rows(&tokens))?
-                    .input("k_cache", &setting.on_device(&keys))?
-                    .input("v_cache", &setting.on_device(&cache))?
-                    .output("y", tokens.len() * y_stride)?
-                    .output("partial", rows * parts * stride)?;
+                let mut launch = setting.launch(gpu, (&q, &keys, &cache), offset, x_stride)?;
+                launch.output("y", tokens.len() * y_stride)?.output("partial", rows * parts * stride)?;
                 let mut params = setting.params(x_stride, offset, y_stride).to_vec();
                 params.extend([("parts", parts as u32), ("partial_stride", stride as u32)]);
                 let head_dim = |variant: Variant| variant.constant("HEAD_DIM", setting.head_dim as u32);
                 let tile = Tile::attention(gpu.class());
                 let part = head_dim(Variant::plain(Kernel::AttentionPart, tile));
                 launch.dispatch(&part, &[], &params, (rows * parts) as u64)?;
-                let quads = rows * setting.head_dim.div_ceil(4);
-                launch.elementwise(&head_dim(flat(Kernel::AttentionJoin)), &params, quads)?;
-                let got = launch.finish()?.remove(0);
+                let quad = setting.head_dim.next_multiple_of(4);
+                launch.elementwise(&head_dim(flat(Kernel::AttentionJoin)), &params, rows * quad / 4)?;
+                let [got, partial] = &launch.finish()?[..] else { invalid!("two outputs were asked for") };
                 let want = setting.attention(&q, &keys, &cache);
-                Ok(Outcome::floats(got, strided(&want, width, y_stride, POISON), y_stride))
+                // Parts that all saw every position would make the same y: the sums of their weights tell.
+                let weights: Vec<f32> =
+                    partial.chunks(parts * stride).map(|row| sum_of_weights(row, stride, quad)).collect();
+                let scores = setting.scores(&q, &keys);
+                let truth: Vec<f32> = scores.chunks(setting.context).map(sum_of_exponentials).collect();
+                let of_rows = |y: &[f32]| strided(y, width, y_stride, POISON);
+                let of_sums = |sums: &[f32]| strided(sums, setting.heads, y_stride, POISON);
+                let got = [got.clone(), of_sums(&weights)].concat();
+                Ok(Outcome::floats(got, [of_rows(&want), of_sums(&truth)].concat(), y_stride))
             });
         }
     }

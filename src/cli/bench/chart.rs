@@ -19,7 +19,7 @@ const MAX_BARS: usize = 60;
 /// Points are labelled up to this many.
 const MAX_LABELS: usize = 24;
 
-/// Height of a label and width of one of its letters, pixels.
+/// Width of a letter of a label and height of a line, pixels.
 const LETTER: (i32, i32) = (7, 12);
 
 /// Operations per byte and GOP/s as exponents of ten, and a label.
@@ -84,6 +84,7 @@ fn roofline(area: &Area<'_>, rows: &[Row], ceilings: &Ceilings, device: &str) ->
     mesh.light_line_style(WHITE).bold_line_style(LINES).x_label_formatter(&power).y_label_formatter(&power);
     mesh.x_desc("operations per byte").y_desc("GOP/s").draw().map_err(failed)?;
     let style = |color: &RGBColor, h, v| ("sans-serif", 12).into_font().color(color).pos(Pos::new(h, v));
+    let mut taken = Vec::new();
     // Where the bandwidth meets a ceiling the slope ends.
     let slope = |at: f64| at + copy.log10();
     for (name, rate) in [("f32", f32), ("dot4I8Packed", dot4)] {
@@ -91,20 +92,14 @@ fn roofline(area: &Area<'_>, rows: &[Row], ceilings: &Ceilings, device: &str) ->
         let line = [(x.start, slope(x.start)), (ridge, rate.log10()), (x.end, rate.log10())];
         let inside = line.map(|(a, b)| (a, b.max(y.start)));
         chart.draw_series([PathElement::new(inside, INK)]).map_err(failed)?;
-        let label = Text::new(
-            format!("{name} {rate:.1} GOP/s"),
-            (x.end, rate.log10()),
-            style(&INK, HPos::Right, VPos::Bottom),
-        );
+        let (at, text) = ((x.end, rate.log10()), format!("{name} {rate:.1} GOP/s"));
+        let (right, bottom) = chart.backend_coord(&at);
+        let width = LETTER.0 * text.len() as i32;
+        taken.push(Label { left: right - width, middle: bottom - LETTER.1 / 2, width });
+        let label = Text::new(text, at, style(&INK, HPos::Right, VPos::Bottom));
         chart.draw_series([label]).map_err(failed)?;
     }
     let low = (y.start - copy.log10()).max(x.start);
-    let mut taken = Vec::new();
-    for (name, rate) in [("f32", f32), ("dot4I8Packed", dot4)] {
-        let (right, bottom) = chart.backend_coord(&(x.end, rate.log10()));
-        let width = LETTER.0 * (name.len() as i32 + 11);
-        taken.push(Label { left: right - width, middle: bottom - LETTER.1 / 2, width });
-    }
     let label = Text::new(
         format!("copy {copy:.1} GB/s"),
         (low, slope(low).max(y.start)),
@@ -154,8 +149,9 @@ impl Label {
 /// place, within a few lines.
 fn place(label: Label, taken: &mut Vec<Label>) -> i32 {
     let moved = |lower: i32| Label { middle: label.middle + lower, ..label };
-    let steps = (0..=6 * LETTER.1 / 2).flat_map(|step| [2 * step, -2 * step]);
-    let lower = steps.into_iter().find(|&lower| !taken.iter().any(|other| other.overlaps(&moved(lower))));
+    let lower = (0..=6 * LETTER.1)
+        .flat_map(|step| [step, -step])
+        .find(|&lower| !taken.iter().any(|other| other.overlaps(&moved(lower))));
     let lower = lower.unwrap_or(0);
     taken.push(moved(lower));
     lower
