@@ -13,10 +13,11 @@ fn biased_quad(w: u32) -> vec4<i32> {
     return vec4<i32>(bytes & vec4<u32>(0xffu));
 }
 
-// A chunk of a row of x, which begins at vec4 `at`.
-fn x_chunk(at: u32) -> Codes {
-    let low = x[at];
-    let high = x[at + 1u];
+// A chunk of a row of x, a pair of vec4.
+fn x_chunk(pair: u32) -> Codes {
+    let p = x_pair(pair);
+    let low = p.low;
+    let high = p.high;
     return Codes(array<vec4<i32>, 8>(biased_quad(low.x), biased_quad(low.y), biased_quad(low.z), biased_quad(low.w),
                                      biased_quad(high.x), biased_quad(high.y), biased_quad(high.z), biased_quad(high.w)));
 }
@@ -58,7 +59,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let n0 = (tile % tiles_n) * TILE_N + first_column(lane);
     // Rows past the end repeat the last one; their sums are never stored.
     let own = min(m0 + lane, params.m - 1u);
-    let x0 = own * (params.x_stride / 4u);
+    let x0 = own * (params.x_stride / 8u);
     if m0 >= params.m { return; }
     let n = own_columns(n0);
     let chunks = (params.cols + CHUNK - 1u) / CHUNK;
@@ -68,7 +69,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     var ends = vec4<f32>(1.0);
     if WHOLE_SUM {
         for (var chunk = 0u; chunk < chunks; chunk++) {
-            let codes = x_chunk(x0 + 2u * chunk);
+            let codes = x_chunk(x0 + chunk);
             let w = w_chunk(n, chunk);
             over += excess(w);
             t = advance(t, w, codes);
@@ -76,7 +77,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         ends = vec4<f32>(scale_at(n.x, 0u), scale_at(n.y, 0u), scale_at(n.z, 0u), scale_at(n.w, 0u));
     } else {
         for (var chunk = 0u; chunk < chunks; chunk++) {
-            let codes = x_chunk(x0 + 2u * chunk);
+            let codes = x_chunk(x0 + chunk);
             let w = w_chunk(n, chunk);
             let part = advance(Totals(), w, codes);
             // In f32, which is exact here, so that no compiler factors the bias out of the products again.

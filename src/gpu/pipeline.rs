@@ -107,10 +107,10 @@ impl Gpu {
                 Access::Window => buffer(wgpu::BufferBindingType::Uniform),
                 Access::Read => buffer(wgpu::BufferBindingType::Storage { read_only: true }),
                 Access::Write => buffer(wgpu::BufferBindingType::Storage { read_only: false }),
-                Access::Texels => wgpu::BindingType::Texture {
-                    sample_type: wgpu::TextureSampleType::Uint,
+                Access::Texels => wgpu::BindingType::StorageTexture {
+                    access: wgpu::StorageTextureAccess::ReadOnly,
+                    format: wgpu::TextureFormat::Rgba32Uint,
                     view_dimension: wgpu::TextureViewDimension::D2,
-                    multisampled: false,
                 },
             };
             entries.push(entry(i as u32 + 1, ty));

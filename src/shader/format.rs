@@ -175,7 +175,7 @@ impl FormatVariant {
     /// WGSL type of the code words.
     pub(super) fn codes_type(self) -> &'static str {
         match (self.texels, self.wide) {
-            (true, _) => "texture_2d<u32>",
+            (true, _) => "texture_storage_2d<rgba32uint, read>",
             (false, true) => "array<vec4<u32>>",
             (false, false) => "array<u32>",
         }

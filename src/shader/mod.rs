@@ -209,6 +209,8 @@ pub fn link(variant: &Variant) -> String {
         text.push_str(lib!("functions"));
     }
     if !row.pairs.is_empty() {
+        let words = row.bindings.iter().any(|b| row.pairs.contains(&b.name) && b.ty == "array<vec4<u32>>");
+        let _ = writeln!(text, "alias PairOf = vec4<{}>;", if words { "u32" } else { "f32" });
         text.push_str(if variant.long { lib!("pairs_long") } else { lib!("pairs") });
         for name in row.pairs {
             let pair = match variant.long {
@@ -298,7 +300,7 @@ pub fn all_variants() -> Vec<Variant> {
             }
         }
     }
-    // Through windows: what they change does not depend on the epilogue.
+    // Through windows and in 64-bit words: what that changes does not depend on the epilogue.
     let plain = |variant: &&Variant| variant.epilogue.is_none_or(|epilogue| epilogue == Epilogue::Store);
     let windowed: Vec<Variant> = all
         .iter()
@@ -306,7 +308,7 @@ pub fn all_variants() -> Vec<Variant> {
         .filter(|variant| variant.takes_window())
         .map(|variant| Variant { window: true, ..variant.clone() })
         .collect();
-    let pairs = all.iter().filter(|variant| !variant.kernel.row().pairs.is_empty());
+    let pairs = all.iter().filter(plain).filter(|variant| !variant.kernel.row().pairs.is_empty());
     let long: Vec<Variant> = pairs.map(|variant| Variant { long: true, ..variant.clone() }).collect();
     all.extend(windowed);
     all.extend(long);
