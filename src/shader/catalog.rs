@@ -58,7 +58,8 @@ pub struct KernelRow {
     /// A windowed variant reads x, vec4, through a uniform window: of the rows from `m_first` to `m`, in a block that
     /// shows the buffer from vec4 `x_base` on. Where nothing is windowed both are 0.
     pub window: bool,
-    /// Bindings of vec4, all of f32 or all of u32, that it reads two at a time, by `NAME_pair(i)`: from a device that loads 64-bit words as one.
+    /// Bindings of vec4, all of f32 or all of u32, that it reads two at a time, by `NAME_pair(i)`: from a device that loads
+    /// 64-bit words as one.
     pub pairs: &'static [&'static str],
     /// Fields of the uniform block, in order, all u32 (f32 as bit patterns).
     pub params: &'static [&'static str],
