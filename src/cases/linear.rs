@@ -308,11 +308,18 @@ pub(super) fn narrow_integer(table: &mut Table) {
     });
     let row = |bits| Format::Int { bits, scope: Scope::Row };
     for epilogue in epilogues() {
-        let format = row(if kernel.x_bits() == 2 { 2 } else { 4 });
-        let product = Product { kernel, format, m: 9, rows: 70, cols: 45, epilogue };
-        let variant = format!("{} epilogues", variant_name(format, 70, 45));
-        let run = move |gpu: &Device| product.integer(gpu, int(widths[0]));
-        table.add(variant, product.shape(), Tolerance::Nmse(ONE_OP), run);
+        // Sums that end one by one; some of them also by four.
+        let by_four = matches!(
+            epilogue,
+            Epilogue::Bias | Epilogue::Residual { bias: false } | Epilogue::Product { bias: true }
+        );
+        for rows in if by_four { &[70, 68][..] } else { &[70] } {
+            let format = row(if kernel.x_bits() == 2 { 2 } else { 4 });
+            let product = Product { kernel, format, m: 9, rows: *rows, cols: 45, epilogue };
+            let variant = format!("{} epilogues", variant_name(format, *rows, 45));
+            let run = move |gpu: &Device| product.integer(gpu, int(widths[0]));
+            table.add(variant, product.shape(), Tolerance::Nmse(ONE_OP), run);
+        }
     }
     // The largest sums: all products alike, and W at its lowest code, which fixed point has.
     let fixed = Element::Integer { width: 4, frac_width: 1, signed: true, floor: false };
