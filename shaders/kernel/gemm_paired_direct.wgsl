@@ -86,6 +86,13 @@ fn held(v: vec2<i32>, i: u32) -> vec2<i32> {
     }
 }
 
+// Ends rows m and m + 8: `less` is what the bias added to them, `of_x` their scales.
+fn end_pair(m: u32, n0: u32, all: vec4<i32>, upper_sum: vec4<i32>, less: vec2<i32>, low: vec4<f32>, high: vec4<f32>,
+            of_x: vec2<f32>, ends: vec4<f32>) {
+    end_sums(m, n0, lower(all, upper_sum) - less.x, low, of_x.x * ends);
+    end_sums(m + 8u, n0, upper_sum - less.y, high, of_x.y * ends);
+}
+
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let tiles_n = (params.rows + TILE_N - 1u) / TILE_N;
     let tile = folded(group, groups);
@@ -121,11 +128,22 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         }
     }
     if WHOLE_SUM { ends = vec4<f32>(scale_at(n.x, 0u), scale_at(n.y, 0u), scale_at(n.z, 0u), scale_at(n.w, 0u)); }
-    for (var i = 0u; i < 8u; i++) {
-        let m = m0 + i;
-        let of_row = held(over, i);
-        let of_low = lower(t.all.i[i], t.high.i[i]) - of_row.x;
-        end_sums(m, n0, of_low, low[i], x_scale[min(m, params.m - 1u)] * ends);
-        end_sums(m + 8u, n0, t.high.i[i] - of_row.y, high[i], x_scale[min(m + 8u, params.m - 1u)] * ends);
-    }
+    // Unrolled by hand: in a loop of this size drivers leave the index of the private arrays to run time.
+    let of_x = vec2<f32>(x_scale[own.x], x_scale[own.y]);
+    end_pair(m0, n0, t.all.i[0], t.high.i[0], subgroupBroadcast(over, 0u), low[0], high[0],
+             subgroupBroadcast(of_x, 0u), ends);
+    end_pair(m0 + 1u, n0, t.all.i[1], t.high.i[1], subgroupBroadcast(over, 1u), low[1], high[1],
+             subgroupBroadcast(of_x, 1u), ends);
+    end_pair(m0 + 2u, n0, t.all.i[2], t.high.i[2], subgroupBroadcast(over, 2u), low[2], high[2],
+             subgroupBroadcast(of_x, 2u), ends);
+    end_pair(m0 + 3u, n0, t.all.i[3], t.high.i[3], subgroupBroadcast(over, 3u), low[3], high[3],
+             subgroupBroadcast(of_x, 3u), ends);
+    end_pair(m0 + 4u, n0, t.all.i[4], t.high.i[4], subgroupBroadcast(over, 4u), low[4], high[4],
+             subgroupBroadcast(of_x, 4u), ends);
+    end_pair(m0 + 5u, n0, t.all.i[5], t.high.i[5], subgroupBroadcast(over, 5u), low[5], high[5],
+             subgroupBroadcast(of_x, 5u), ends);
+    end_pair(m0 + 6u, n0, t.all.i[6], t.high.i[6], subgroupBroadcast(over, 6u), low[6], high[6],
+             subgroupBroadcast(of_x, 6u), ends);
+    end_pair(m0 + 7u, n0, t.all.i[7], t.high.i[7], subgroupBroadcast(over, 7u), low[7], high[7],
+             subgroupBroadcast(of_x, 7u), ends);
 }
