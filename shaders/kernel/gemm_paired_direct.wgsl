@@ -128,8 +128,8 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         }
     }
     if WHOLE_SUM { ends = vec4<f32>(scale_at(n.x, 0u), scale_at(n.y, 0u), scale_at(n.z, 0u), scale_at(n.w, 0u)); }
-    // Unrolled by hand: in a loop of this size drivers leave the index of the private arrays to run time.
     let of_x = vec2<f32>(x_scale[own.x], x_scale[own.y]);
+    // Unrolled by hand, as lib/direct.wgsl says.
     end_pair(m0, n0, t.all.i[0], t.high.i[0], subgroupBroadcast(over, 0u), low[0], high[0],
              subgroupBroadcast(of_x, 0u), ends);
     end_pair(m0 + 1u, n0, t.all.i[1], t.high.i[1], subgroupBroadcast(over, 1u), low[1], high[1],

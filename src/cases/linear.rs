@@ -111,6 +111,10 @@ fn with_epilogues(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) 
             let typical = Epilogue::Activation { bias: true, function: Function::Gelu };
             if (i == 0 && (gemv || simple || epilogue == typical)) || (integer && simple) {
                 each(table, Product { kernel, format, m, rows, cols, epilogue });
+                if i == 0 && simple && kernel.row().direct {
+                    // The same, stored by four.
+                    each(table, Product { kernel, format, m, rows: 68, cols, epilogue });
+                }
             }
         }
     }
@@ -313,10 +317,10 @@ pub(super) fn narrow_integer(table: &mut Table) {
             epilogue,
             Epilogue::Bias | Epilogue::Residual { bias: false } | Epilogue::Product { bias: true }
         );
-        for rows in if by_four { &[70, 68][..] } else { &[70] } {
+        for &rows in if by_four { &[70, 68][..] } else { &[70] } {
             let format = row(if kernel.x_bits() == 2 { 2 } else { 4 });
-            let product = Product { kernel, format, m: 9, rows: *rows, cols: 45, epilogue };
-            let variant = format!("{} epilogues", variant_name(format, *rows, 45));
+            let product = Product { kernel, format, m: 9, rows, cols: 45, epilogue };
+            let variant = format!("{} epilogues", variant_name(format, rows, 45));
             let run = move |gpu: &Device| product.integer(gpu, int(widths[0]));
             table.add(variant, product.shape(), Tolerance::Nmse(ONE_OP), run);
         }
