@@ -76,7 +76,8 @@
 //! packed once ([`search::Packer`], in parallel, kept on disk by content) and uploaded once. [`engine::Trials`] keeps the
 //! value of every node of the graph in a buffer of its own and the dispatches of every (step, format) recorded, so a
 //! trial is a list of recordings: it uploads nothing, steps whose format and inputs are those of the trial before are
-//! not run again, and four sums per batch come back. Samplers are pure functions of the problem, the trials before and
+//! not run again, values that end a block are kept aside for later trials that begin alike, and four sums per batch come
+//! back. Samplers are pure functions of the problem, the trials before and
 //! the number of the next one; [`search::Study`] has them propose batches and records every trial in a journal
 //! ([`search::journal`]) before the next ones begin. So a study that was killed goes on as if it had not been, and what
 //! an additive model or a knapsack proposes is always measured jointly before it counts.

@@ -8,6 +8,7 @@ mod activation;
 mod attention;
 mod dequantize;
 mod fusion;
+mod history;
 mod loss;
 mod matmul;
 mod plan;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::activation::{CodesKey, Quantized, field_bits, runs_on_codes};
 use super::fusion::Step;
+use super::history::Content;
 use super::loss::{Measures, measure};
 use super::plan::{Context, Lowering, input_value};
 use super::session::{input_rows, output_batch, token_rows};
@@ -25,10 +26,10 @@ pub(super) struct Places<'a> {
     pub(super) keeps: bool,
 }
 
-/// An input rounded for linears, and the version of the value it was made from.
+/// An input rounded for linears, and what it was made from.
 struct Rounded {
     recording: Arc<Recording>,
-    version: u64,
+    of: Option<Content>,
 }
 
 /// One batch on the device.
@@ -40,7 +41,6 @@ pub(super) struct State {
     pub(super) inputs: Option<Buffer>,
     pub(super) caches: Vec<(Buffer, Buffer)>,
     size: (usize, usize),
-    keeps: bool,
     values: Vec<Option<Value>>,
     quantized: HashMap<CodesKey, Quantized>,
     fake_quantized: HashMap<(NodeId, ActivationFormat), Value>,
@@ -50,12 +50,6 @@ pub(super) struct State {
     recordings: HashMap<(usize, Option<Spec>), Arc<Recording>>,
     /// By node, format, and bits of the fields where codes were made.
     rounded: HashMap<(NodeId, ActivationFormat, Option<u8>), Rounded>,
-    /// Per step: the spec its value was computed with; `None` where it has none or a stale one.
-    computed: Vec<Option<Option<Spec>>>,
-    /// Per node: computed anew in this trial.
-    fresh: Vec<bool>,
-    /// Per node: how often it has been computed.
-    versions: Vec<u64>,
     reductions: HashMap<usize, Arc<Recording>>,
     targets: Buffer,
     cross_entropy: Buffer,
@@ -105,7 +99,6 @@ impl State {
             inputs,
             caches,
             size,
-            keeps: places.keeps,
             baseline: gpu.buffer("baseline logits", logits.buffer.bytes())?,
             values,
             quantized: HashMap::new(),
@@ -115,9 +108,6 @@ impl State {
             scores: HashMap::new(),
             recordings: HashMap::new(),
             rounded: HashMap::new(),
-            computed: vec![None; places.steps.len()],
-            fresh: vec![false; graph.nodes.len()],
-            versions: vec![0; graph.nodes.len()],
             reductions: HashMap::new(),
             targets: upload("targets", targets)?,
             cross_entropy: per_row("cross-entropy")?,
@@ -132,28 +122,15 @@ impl State {
         self.size.1
     }
 
-    /// Whether `step` must run for `spec`; if so its value counts as computed anew.
-    pub(super) fn is_stale(&mut self, graph: &Graph, at: usize, step: &Step, spec: Option<Spec>) -> bool {
-        let mut inputs = graph.nodes[step.node].inputs.iter().chain(&step.residual);
-        let stale = !self.keeps || self.computed[at] != Some(spec) || inputs.any(|&input| self.fresh[input]);
-        if stale {
-            self.computed[at] = Some(spec);
-            self.fresh[step.output] = true;
-            self.versions[step.output] += 1;
-        }
-        stale
+    /// The buffer of the value of `node`.
+    pub(super) fn buffer(&self, node: NodeId) -> Result<&Buffer> {
+        let value = self.values[node].as_ref().map(|value| &value.buffer);
+        value.ok_or_else(|| Error::invalid("a node has no value"))
     }
 
-    /// Ends a trial: its values are those that the next one finds.
-    pub(super) fn settle(&mut self) {
-        self.fresh.fill(false);
-    }
-
-    /// Takes no value for granted any more.
+    /// Takes no rounded input for granted any more.
     pub(super) fn forget(&mut self) {
-        self.computed.fill(None);
-        self.fresh.fill(false);
-        self.rounded.values_mut().for_each(|rounded| rounded.version = u64::MAX);
+        self.rounded.values_mut().for_each(|rounded| rounded.of = None);
     }
 
     /// Forgets recordings of `steps` that read a matrix in `format`, so that its memory can go.
@@ -164,12 +141,13 @@ impl State {
         self.recordings.retain(|key, _| !reads(key));
     }
 
-    /// What rounds the input of a linear step, unless that has been done since the input was computed.
+    /// What rounds the input of a linear step, by node of `contents`, unless that has been done.
     pub(super) fn rounded(
         &mut self,
         c: &Context,
         step: &Step,
         format: ActivationFormat,
+        contents: &[Option<Content>],
     ) -> Result<Option<Arc<Recording>>> {
         let node = &c.graph.nodes[step.node];
         let (&Op::Linear { weight, .. }, Some(&input)) = (&node.op, node.inputs.first()) else {
@@ -179,9 +157,9 @@ impl State {
         let rows = self.values[input].as_ref().map_or(0, |value| value.rows);
         let fields = || field_bits(c.gpu, matrix, format, rows);
         let key = (input, format, runs_on_codes(c.fused, matrix, format).then(fields));
-        let version = self.versions[input];
+        let of = contents[input];
         if let Some(rounded) = self.rounded.get_mut(&key) {
-            let current = std::mem::replace(&mut rounded.version, version) == version;
+            let current = std::mem::replace(&mut rounded.of, of) == of && of.is_some();
             return Ok((!current).then(|| rounded.recording.clone()));
         }
         // With nothing rounded yet, so that the recording holds all it needs.
@@ -196,7 +174,7 @@ impl State {
             Some(_) => self.quantized.extend(made.0),
             None => self.fake_quantized.extend(made.1),
         }
-        self.rounded.insert(key, Rounded { recording: recording.clone(), version });
+        self.rounded.insert(key, Rounded { recording: recording.clone(), of });
         Ok(Some(recording))
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::history::{Fate, contents};
 use super::plan::lifetimes;
 use super::session::caches;
 use super::state::{Places, State};
@@ -87,7 +88,9 @@ impl Trials {
         let mut timing = self.take_timing(tokens)?;
         let result = self.bind(weights, assignment).and_then(|()| {
             timing.state.forget();
-            let recordings = self.lower_state(&mut timing.state, assignment)?;
+            let contents = contents(&self.graph, &self.steps, assignment);
+            let fates = vec![Fate::Runs; self.steps.len()];
+            let recordings = self.lower(&mut timing.state, assignment, &contents, &fates)?;
             let parts: Vec<&Recording> = recordings.iter().map(Arc::as_ref).collect();
             median_time(self.gpu(), &parts)
         });
@@ -127,6 +130,7 @@ impl Trials {
     ) -> Result<PassTime> {
         self.bind(weights, assignment)?;
         timing.state.forget();
+        let contents = contents(&self.graph, &self.steps, assignment);
         let gpu = self.gpu().clone();
         let mut time = PassTime { weights: vec![0.0; self.graph.weights.len()], rest: 0.0 };
         let mut rounded: Vec<(NodeId, ActivationFormat)> = Vec::new();
@@ -154,7 +158,7 @@ impl Trials {
             let unknown = |kind: &Kind| !timing.known.contains_key(kind);
             let (times_step, times_rounding) = (unknown(&kind), rounding.as_ref().is_some_and(unknown));
             if times_step || times_rounding {
-                let (rounds, computes) = self.lower_step(&mut timing.state, i, assignment)?;
+                let (rounds, computes) = self.lower_step(&mut timing.state, i, assignment, &contents)?;
                 if times_step {
                     timing.known.insert(kind.clone(), median_time(&gpu, &[&computes])?);
                 }

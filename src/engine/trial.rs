@@ -1,15 +1,16 @@
 //! Many assignments over one fixed text: a trial rebinds resident weights and runs; nothing is loaded, quantized or
 //! uploaded, and 16 bytes per batch come back.
 //!
-//! Every value of the graph keeps a buffer of its own, so what a trial has in common with the one before is still there:
-//! only steps whose format changed, or whose inputs were computed anew, run again. That is exact: the same kernels on
-//! the same bits.
+//! Every value of the graph keeps a buffer of its own, so what a trial has in common with the one before is still there,
+//! and values that end a block are kept aside for later trials that begin as this one did ([`super::history`]). Only
+//! steps that the loss depends on beyond those run. That is exact: the same kernels on the same bits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::activation::runs_on_codes;
 use super::fusion::{self, Step};
+use super::history::{Content, Fate, History, contents};
 use super::plan::{Context, lifetimes};
 use super::resident::{DeviceMatrix, Resident};
 use super::rounding::Rounding;
@@ -24,6 +25,8 @@ use crate::graph::{Assignment, Batch, Graph, NodeId, Op, Role, WeightId, Weights
 /// Activation buffers up to this many bytes are kept from trial to trial; beyond it they are shared between steps and
 /// every trial runs in full.
 const KEPT_BYTES: u64 = 2 << 30;
+/// Most bytes of values kept aside for later trials.
+const HISTORY_BYTES: u64 = 512 << 20;
 
 /// A batch and what it is to predict, a token or class per output row.
 #[derive(Clone, Debug)]
@@ -69,8 +72,10 @@ pub struct TrialCounters {
     pub trials: u64,
     /// Steps of the graph that ran.
     pub steps: u64,
-    /// Steps whose values were still there.
+    /// Steps whose values were still there, kept from an earlier trial, or not needed because later ones were.
     pub reused: u64,
+    /// Values copied back from those kept of earlier trials.
+    pub restored: u64,
 }
 
 /// One graph and one text on one device, run under one assignment after another.
@@ -86,6 +91,9 @@ pub struct Trials {
     rotations: HashMap<NodeId, Buffer>,
     selected: Vec<bool>,
     states: Vec<State>,
+    history: History,
+    /// Whether a value outlives its trial.
+    keeps: bool,
     /// `[in flight][state]` tallies of 4 numbers.
     results: Buffer,
     has_baseline: bool,
@@ -141,6 +149,8 @@ impl Trials {
                 states.push(State::new(&gpu, &graph, prediction, caches.clone(), &places)?);
             }
         }
+        // Values that share buffers with others are gone when the trial ends.
+        let history = History::new(&graph, &steps, lifetimes, if keeps { HISTORY_BYTES } else { 0 });
         let results = gpu.buffer("tallies", (options.in_flight * states.len() * 16) as u64)?;
         Ok(Self {
             matrices: vec![None; graph.weights.len()],
@@ -154,6 +164,8 @@ impl Trials {
             rotations,
             selected,
             states,
+            history,
+            keeps,
             results,
             has_baseline: false,
             used: HashMap::new(),
@@ -199,13 +211,10 @@ impl Trials {
         assignment: &Assignment,
         keep: &dyn Fn(WeightId, Format) -> bool,
     ) -> Result<Tally> {
-        self.bind(weights, assignment)?;
         let gpu = self.gpu().clone();
-        for at in 0..self.states.len() {
-            let recordings = self.lower(at, assignment)?;
-            gpu.run(&recordings.iter().map(Arc::as_ref).collect::<Vec<_>>())?;
-            self.states[at].keep_as_baseline(&gpu)?;
-        }
+        self.forget();
+        self.compute(weights, assignment, |_, _| Ok(None))?;
+        self.states.iter_mut().try_for_each(|state| state.keep_as_baseline(&gpu))?;
         gpu.wait()?;
         self.has_baseline = true;
         let tally = self.run(weights, std::slice::from_ref(assignment))?.remove(0);
@@ -233,7 +242,7 @@ impl Trials {
         for group in assignments.chunks(self.options.in_flight) {
             for (slot, assignment) in group.iter().enumerate() {
                 if let Err(error) = self.submit(weights, assignment, slot) {
-                    self.states.iter_mut().for_each(State::forget);
+                    self.forget();
                     return Err(error);
                 }
             }
@@ -257,16 +266,87 @@ impl Trials {
     }
 
     fn submit(&mut self, weights: &dyn Weights, assignment: &Assignment, slot: usize) -> Result<()> {
-        self.bind(weights, assignment)?;
         let gpu = self.gpu().clone();
-        for at in 0..self.states.len() {
-            let mut recordings = self.lower(at, assignment)?;
-            let to = slot * self.states.len() + at;
-            recordings.push(self.states[at].reduction(&gpu, &self.results, to)?);
-            gpu.run(&recordings.iter().map(Arc::as_ref).collect::<Vec<_>>())?;
-        }
+        let (results, count) = (self.results.clone(), self.states.len());
+        self.compute(weights, assignment, |at, state| {
+            state.reduction(&gpu, &results, slot * count + at).map(Some)
+        })?;
         self.counters.trials += 1;
         Ok(())
+    }
+
+    /// Brings the logits of every batch to `assignment` and runs what `then` makes of its number and state.
+    fn compute(
+        &mut self,
+        weights: &dyn Weights,
+        assignment: &Assignment,
+        mut then: impl FnMut(usize, &mut State) -> Result<Option<Arc<Recording>>>,
+    ) -> Result<()> {
+        self.bind(weights, assignment)?;
+        let gpu = self.gpu().clone();
+        let contents = contents(&self.graph, &self.steps, assignment);
+        if !self.keeps {
+            self.history.forget_held();
+        }
+        let fates = self.history.plan(&self.graph, &self.steps, &contents);
+        self.restore(&gpu, &fates, &contents)?;
+        let runs = fates.iter().filter(|&&fate| fate == Fate::Runs).count();
+        self.counters.steps += (runs * self.states.len()) as u64;
+        self.counters.reused += ((fates.len() - runs) * self.states.len()) as u64;
+        let mut states = std::mem::take(&mut self.states);
+        let result = states.iter_mut().enumerate().try_for_each(|(at, state)| {
+            let mut recordings = self.lower(state, assignment, &contents, &fates)?;
+            recordings.extend(then(at, state)?);
+            gpu.run(&recordings.iter().map(Arc::as_ref).collect::<Vec<_>>())
+        });
+        self.states = states;
+        result?;
+        self.keep(&gpu, &fates, &contents)
+    }
+
+    /// Copies back the values that were kept aside and are wanted again.
+    fn restore(&mut self, gpu: &Gpu, fates: &[Fate], contents: &[Option<Content>]) -> Result<()> {
+        let mut copies = Vec::new();
+        for (step, _) in self.steps.iter().zip(fates).filter(|&(_, &fate)| fate == Fate::Restored) {
+            for (state, kept) in
+                self.states.iter().zip(self.history.kept(contents[step.output]).unwrap_or(&[]))
+            {
+                copies.push((kept.clone(), state.buffer(step.output)?.clone()));
+            }
+            self.counters.restored += 1;
+        }
+        gpu.copies(&copies)
+    }
+
+    /// Keeps copies of the values that later trials may begin with.
+    fn keep(&mut self, gpu: &Gpu, fates: &[Fate], contents: &[Option<Content>]) -> Result<()> {
+        let mut copies = Vec::new();
+        for (at, (step, _)) in
+            self.steps.iter().zip(fates).enumerate().filter(|(_, (_, fate))| **fate == Fate::Runs)
+        {
+            let Some(content) = contents[step.output].filter(|&content| self.history.wants(at, content))
+            else {
+                continue;
+            };
+            let from = self.states.iter().map(|state| state.buffer(step.output).cloned());
+            let from = from.collect::<Result<Vec<_>>>()?;
+            let bytes = from.iter().map(Buffer::bytes).sum();
+            if !self.history.make_room(bytes) {
+                continue;
+            }
+            // A device without memory for it does without.
+            let to = from.iter().map(|buffer| gpu.buffer("a value kept", buffer.bytes()));
+            let Ok(to) = to.collect::<Result<Vec<_>>>() else { break };
+            copies.extend(from.into_iter().zip(to.iter().cloned()));
+            self.history.keep(content, to, bytes);
+        }
+        gpu.copies(&copies)
+    }
+
+    /// Takes no value for granted any more.
+    fn forget(&mut self) {
+        self.history.forget();
+        self.states.iter_mut().for_each(State::forget);
     }
 
     /// Makes everything `assignment` reads resident, within the budget.
@@ -341,34 +421,20 @@ impl Trials {
         self.timing = None;
     }
 
-    /// The recordings that bring the values of state `at` to `assignment`.
-    fn lower(&mut self, at: usize, assignment: &Assignment) -> Result<Vec<Arc<Recording>>> {
-        let mut states = std::mem::take(&mut self.states);
-        let result = self.lower_state(&mut states[at], assignment);
-        self.states = states;
-        result
-    }
-
-    /// The same for any state. What `assignment` reads must have been bound.
-    pub(super) fn lower_state(
-        &mut self,
+    /// The recordings of the steps that run for `assignment`, which must have been bound and makes `contents`.
+    pub(super) fn lower(
+        &self,
         state: &mut State,
         assignment: &Assignment,
+        contents: &[Option<Content>],
+        fates: &[Fate],
     ) -> Result<Vec<Arc<Recording>>> {
-        let mut recordings = Vec::with_capacity(self.steps.len());
-        for i in 0..self.steps.len() {
-            let step = &self.steps[i];
-            let spec = weight_of(&self.graph, step).map(|weight| assignment.specs[weight]);
-            if !state.is_stale(&self.graph, i, step, spec) {
-                self.counters.reused += 1;
-                continue;
-            }
-            self.counters.steps += 1;
-            let (rounds, computes) = self.lower_step(state, i, assignment)?;
+        let mut recordings = Vec::with_capacity(fates.len());
+        for (i, _) in fates.iter().enumerate().filter(|&(_, &fate)| fate == Fate::Runs) {
+            let (rounds, computes) = self.lower_step(state, i, assignment, contents)?;
             recordings.extend(rounds);
             recordings.push(computes);
         }
-        state.settle();
         Ok(recordings)
     }
 
@@ -378,6 +444,7 @@ impl Trials {
         state: &mut State,
         i: usize,
         assignment: &Assignment,
+        contents: &[Option<Content>],
     ) -> Result<(Option<Arc<Recording>>, Arc<Recording>)> {
         let (caches, tokens) = (state.caches.clone(), state.tokens.clone());
         let (output_tokens, outputs) = (state.output_tokens.clone(), state.outputs.clone());
@@ -405,7 +472,7 @@ impl Trials {
         let spec = weight_of(&self.graph, step).map(|weight| assignment.specs[weight]);
         let is_linear = matches!(self.graph.nodes[step.node].op, Op::Linear { .. });
         let rounds = match spec.and_then(|spec| spec.activation).filter(|_| is_linear) {
-            Some(format) => state.rounded(&context, step, format)?,
+            Some(format) => state.rounded(&context, step, format, contents)?,
             None => None,
         };
         Ok((rounds, state.recording(&context, i, step, spec)?))

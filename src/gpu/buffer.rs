@@ -131,11 +131,24 @@ impl Gpu {
     /// # Errors
     /// When `to` is smaller or the device failed.
     pub fn copy(&self, from: &Buffer, to: &Buffer) -> Result<()> {
-        if to.bytes < from.bytes {
-            return Err(Error::invalid(format!("a copy of {} bytes into {}", from.bytes, to.bytes)));
+        self.copies(&[(from.clone(), to.clone())])
+    }
+
+    /// Several such copies, from the first of each pair to the second, in one submission.
+    ///
+    /// # Errors
+    /// As [`Gpu::copy`].
+    pub fn copies(&self, pairs: &[(Buffer, Buffer)]) -> Result<()> {
+        if pairs.is_empty() {
+            return Ok(());
         }
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(from.raw()?, 0, to.raw()?, 0, from.bytes);
+        for (from, to) in pairs {
+            if to.bytes < from.bytes {
+                return Err(Error::invalid(format!("a copy of {} bytes into {}", from.bytes, to.bytes)));
+            }
+            encoder.copy_buffer_to_buffer(from.raw()?, 0, to.raw()?, 0, from.bytes);
+        }
         self.queue.submit([encoder.finish()]);
         self.check()
     }

@@ -40,7 +40,7 @@ pub struct Usage {
     pub reloaded_bytes: u64,
     /// Variants dropped to stay within the device memory.
     pub evictions: u64,
-    /// Share of the steps of the graph whose values were still there from the trial before.
+    /// Share of the steps of the graph whose values were there from earlier trials.
     pub reused: f64,
     /// Seconds spent running and waiting for the device.
     pub device_seconds: f64,

@@ -142,6 +142,16 @@ fn after_warm_up_trials_upload_nothing_and_reuse_what_they_share() {
     let (ran, reused) = (after.steps - before.steps, after.reused - before.reused);
     assert!(ran > 0 && ran < 8 && reused > 8 * ran, "{ran} steps ran, {reused} were reused");
     assert_same(got, alone(&model, &changed, &windows, batching, true), "the last layer changed");
+
+    // After one that has nothing in common with it, it is begun again where its last block but one ended.
+    trials.run(&model, &mixes[..1]).expect("tallies");
+    let before = trials.counters();
+    let again = trials.run(&model, &[base.clone(), changed]).expect("tallies");
+    let after = trials.counters();
+    assert_eq!(again[1], got, "the last layer changed, from what was kept");
+    assert_same(again[0], alone(&model, &base, &windows, batching, true), "from what was kept");
+    let (ran, restored) = (after.steps - before.steps, after.restored - before.restored);
+    assert!(ran < 16 && restored > 0, "{ran} steps ran, {restored} values were restored");
 }
 
 #[test]

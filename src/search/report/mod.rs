@@ -155,7 +155,7 @@ pub struct Effort {
     pub uploaded_per_trial: f64,
     /// Variants dropped to stay within the device memory.
     pub evictions: u64,
-    /// Share of the steps of the graph whose values were still there from the trial before.
+    /// Share of the steps of the graph whose values were there from earlier trials.
     pub reused: f64,
 }
 

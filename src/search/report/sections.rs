@@ -263,7 +263,7 @@ pub(super) fn effort(summary: &Summary) -> String {
         vec!["trials per second".to_owned(), significant(effort.trials_per_second, 3)],
         vec!["uploads per trial, after the warm-up".to_owned(), bytes(effort.uploaded_per_trial)],
         vec!["variants dropped for lack of memory".to_owned(), effort.evictions.to_string()],
-        vec!["steps whose values were there from the trial before".to_owned(), percent(effort.reused)],
+        vec!["steps whose values were there from earlier trials".to_owned(), percent(effort.reused)],
     ];
     format!(
         "<h2>Where the time went</h2>\n{}{}",
