@@ -209,6 +209,9 @@ fn row(kernel: Kernel) -> Row {
         Kernel::RoundNvfp4 => row("format::fake_quantize", rounding::nvfp4),
         Kernel::DequantizeRows => row("reference::dequantize_activations", quantize::dequantize_rows),
         Kernel::RmsNorm | Kernel::RmsNormDirect => row("reference::rms_norm", rows::rms_norm),
+        Kernel::RmsNormQuantize => {
+            row("reference::rms_norm, format::quantize_activations", quantize::of_norm)
+        }
         Kernel::LayerNorm => row("reference::layer_norm", rows::layer_norm),
         Kernel::Softmax => row("reference::softmax", rows::softmax),
         Kernel::Rope | Kernel::RopeQuads => row("reference::rope", attention::rope),

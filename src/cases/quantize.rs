@@ -7,6 +7,7 @@ use super::{Outcome, Table, Tolerance};
 use crate::error::{Result, invalid};
 use crate::format::{ActivationFormat, ActivationScope, QuantizedActivations, quantize_activations};
 use crate::graph::{Batch, Token};
+use crate::reference;
 use crate::shader::{Kernel, Tile, Variant};
 
 /// Sequences as (first position, tokens), and columns.
@@ -177,6 +178,59 @@ pub(super) fn quantize_affine(table: &mut Table) {
     for (parts, cols) in SHAPES {
         // The range is rounded before it is divided.
         add(table, "", ActivationFormat::TorchDynamic, (parts, cols), 8, 4.0);
+    }
+}
+
+pub(super) fn of_norm(table: &mut Table) {
+    const EPS: f32 = 1e-5;
+    for (rows, cols) in [(9, 37), (1, 1), (5, 7), (7, 172), (65, 64), (2, 1030), (65_600, 3)] {
+        for bits in [8, 4, 2] {
+            let format = ActivationFormat::Int { bits, scope: ActivationScope::Row };
+            let normal = move || {
+                let mut x = values(rows * cols, rows + cols);
+                for (row, x) in x.chunks_mut(cols).enumerate() {
+                    let factor = [1.0, 1e-3, 50.0, 0.0, 1e6, 1e-4][row % 6];
+                    x.iter_mut().for_each(|v| *v *= factor);
+                }
+                let weight = values(cols, 5);
+                let y = reference::rms_norm(&x, &weight, EPS);
+                (x, weight, y)
+            };
+            let on_device = move |gpu: &Device, x: &[f32], weight: &[f32]| -> Result<_> {
+                let (x_stride, y_stride) = (cols + 3, cols.next_multiple_of(32) / 4);
+                let mut launch = Launch::new(gpu);
+                launch.input("x", &strided(x, cols, x_stride, STRAY))?.input("weight", weight)?;
+                launch.output("y", rows * y_stride)?.output("x_scale", rows)?;
+                let params = [
+                    ("m", rows as u32),
+                    ("cols", cols as u32),
+                    ("x_stride", x_stride as u32),
+                    ("y_stride", y_stride as u32),
+                    ("eps", EPS.to_bits()),
+                    ("q_max", (1 << (bits - 1)) - 1),
+                ];
+                let mut out = launch.rowwise(Kernel::RmsNormQuantize, &params, rows)?.finish()?;
+                let scales: Vec<f32> = out.remove(1).into_iter().map(f32::from_bits).collect();
+                Ok((out.remove(0), scales))
+            };
+            let shape = format!("{format} [{rows}, {cols}]");
+            let tokens = sequences(&[(0, rows as u32)]);
+            let expects = move |y: &[f32]| expected(y, cols, &tokens, format);
+            // What `ONE_OP` allows the norm.
+            let close = Tolerance::Close { absolute: 0.0, relative: 2e-6 };
+            let scales = expects.clone();
+            table.add("scales", &shape, close, move |gpu| {
+                let (x, weight, y) = normal();
+                Ok(Outcome::dense(&on_device(gpu, &x, &weight)?.1, &scales(&y).scales, 0))
+            });
+            // The same, of the largest quotient.
+            let close = Tolerance::Close { absolute: 127.0 * 2e-6, relative: 0.0 };
+            table.add("codes", &shape, close, move |gpu| {
+                let (x, weight, y) = normal();
+                let (words, scales) = on_device(gpu, &x, &weight)?;
+                Ok(excess(&words, &scales, &y, cols, &expects(&y)))
+            });
+        }
     }
 }
 

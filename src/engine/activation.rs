@@ -10,7 +10,7 @@ use super::values::Value;
 use crate::error::{Result, invalid};
 use crate::format::{ActivationFormat, ActivationScope, Block};
 use crate::gpu::{Buffer, Gpu};
-use crate::graph::NodeId;
+use crate::graph::{NodeId, Op};
 use crate::shader::{Kernel, Tile, Variant};
 
 /// What a linear layer's input is rounded to: a node, a format, and bits of the fields of codes.
@@ -22,6 +22,7 @@ pub(super) struct Quantized {
     pub(super) scales: Buffer,
     pub(super) stride: usize,
     pub(super) per_chunk: bool,
+    scales_per_row: usize,
 }
 
 /// Whether a linear layer multiplies integer codes: naive plans multiply floats.
@@ -38,12 +39,58 @@ pub(super) fn field_bits(gpu: &Gpu, matrix: &DeviceMatrix, format: ActivationFor
 }
 
 impl Lowering<'_> {
-    /// The value of `node` in integer codes, once per format and width of fields: q, k and v share it.
-    pub(super) fn quantize(&mut self, node: NodeId, format: ActivationFormat, fields: u8) -> Result<()> {
-        if self.quantized.contains_key(&(node, format, fields)) {
-            return Ok(());
+    /// The format with a scale per row to which all readers of `node` round it, where they multiply bytes.
+    fn row_format_of_readers(&self, node: NodeId, rows: usize) -> Result<Option<ActivationFormat>> {
+        let mut common = None;
+        for reader in self.c.graph.nodes.iter().filter(|reader| reader.inputs.contains(&node)) {
+            let Op::Linear { weight, .. } = reader.op else { return Ok(None) };
+            let Some(format) = self.c.assignment.specs[weight].activation else { return Ok(None) };
+            let matrix = self.matrix(weight)?;
+            let by_row = matches!(format, ActivationFormat::Int { scope: ActivationScope::Row, .. });
+            let bytes = runs_on_codes(self.c.fused, &matrix, format)
+                && field_bits(self.c.gpu, &matrix, format, rows) == 8;
+            if !by_row || !bytes || common.is_some_and(|common| common != format) {
+                return Ok(None);
+            }
+            common = Some(format);
         }
-        let x = self.whole(node)?;
+        Ok(common)
+    }
+
+    /// Makes the codes of `node`, the norm of the rows of `x`, in its place, where they are all that is read of it. `false`
+    /// where they are not, values are kept, or where norm and rounding by an invocation per row are faster.
+    pub(super) fn normalize_to_codes(
+        &mut self,
+        node: NodeId,
+        x: &Value,
+        weight: &Buffer,
+        eps: f32,
+    ) -> Result<bool> {
+        if self.c.keep {
+            return Ok(false);
+        }
+        let Some(format) = self.row_format_of_readers(node, x.rows)? else { return Ok(false) };
+        let ActivationFormat::Int { bits, .. } = format else { return Ok(false) };
+        let q = self.codes_of(x, format, 8)?;
+        let params = [
+            ("m", x.rows as u32),
+            ("cols", x.width as u32),
+            ("x_stride", x.stride as u32),
+            ("y_stride", q.stride as u32),
+            ("eps", eps.to_bits()),
+            ("q_max", (1 << (bits - 1)) - 1),
+        ];
+        if matmul::row_per_invocation(self.c.gpu, &params, x.rows) {
+            return Ok(false);
+        }
+        let buffers = [("x", &x.buffer), ("weight", weight), ("y", &q.words), ("x_scale", &q.scales)];
+        self.rowwise(Kernel::RmsNormQuantize, &buffers, &params, x.rows)?;
+        self.quantized.insert((node, format, 8), q);
+        Ok(true)
+    }
+
+    /// Room for codes of `x`.
+    fn codes_of(&self, x: &Value, format: ActivationFormat, fields: u8) -> Result<Quantized> {
         // Narrow fields come in whole vec4.
         let stride = match fields {
             8 => x.stride / 4,
@@ -53,7 +100,17 @@ impl Lowering<'_> {
         let scales_per_row = if per_chunk { x.width.div_ceil(32) } else { 1 };
         let words = self.c.gpu.buffer("activation codes", (x.rows * stride * 4) as u64)?;
         let scales = self.c.gpu.buffer("activation scales", (x.rows * scales_per_row * 4) as u64)?;
-        let q = Quantized { words, scales, stride, per_chunk };
+        Ok(Quantized { words, scales, stride, per_chunk, scales_per_row })
+    }
+
+    /// The value of `node` in integer codes, once per format and width of fields: q, k and v share it.
+    pub(super) fn quantize(&mut self, node: NodeId, format: ActivationFormat, fields: u8) -> Result<()> {
+        if self.quantized.contains_key(&(node, format, fields)) {
+            return Ok(());
+        }
+        let x = self.whole(node)?;
+        let q = self.codes_of(&x, format, fields)?;
+        let (stride, scales_per_row) = (q.stride, q.scales_per_row);
         let mut params = vec![
             ("m", x.rows as u32),
             ("cols", x.width as u32),

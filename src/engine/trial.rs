@@ -466,7 +466,8 @@ impl Trials {
             inputs: inputs.as_ref(),
             context: self.options.context,
             fused: self.options.fused,
-            keep: false,
+            // A step does not know what later ones read, nor in which format.
+            keep: true,
         };
         let step = &self.steps[i];
         let spec = weight_of(&self.graph, step).map(|weight| assignment.specs[weight]);

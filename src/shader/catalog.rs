@@ -94,6 +94,7 @@ pub enum Kernel {
     DequantizeRows,
     RmsNorm,
     RmsNormDirect,
+    RmsNormQuantize,
     LayerNorm,
     Rope,
     RopeQuads,
@@ -197,7 +198,7 @@ const TABLE: Binding = read("table", "array<u32>");
 
 impl Kernel {
     /// All kernels, in the order of the table.
-    pub const ALL: [Kernel; 49] = [
+    pub const ALL: [Kernel; 50] = [
         Kernel::Dequantize,
         Kernel::Embed,
         Kernel::Gemv,
@@ -223,6 +224,7 @@ impl Kernel {
         Kernel::DequantizeRows,
         Kernel::RmsNorm,
         Kernel::RmsNormDirect,
+        Kernel::RmsNormQuantize,
         Kernel::LayerNorm,
         Kernel::Rope,
         Kernel::RopeQuads,
@@ -410,6 +412,12 @@ impl Kernel {
                     reduces: true
                 )
             }
+            Kernel::RmsNormQuantize => row!(
+                "rms_norm_quantize",
+                [X, read("weight", "array<f32>"), write("y", "array<u32>"), write("x_scale", "array<f32>")],
+                &["m", "cols", "x_stride", "y_stride", "eps", "q_max"],
+                reduces: true
+            ),
             Kernel::LayerNorm => row!(
                 "layer_norm", [X, read("weight", "array<f32>"), read("bias", "array<f32>"), Y],
                 &["m", "cols", "x_stride", "y_stride", "eps"],

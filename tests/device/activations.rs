@@ -1,9 +1,10 @@
 //! Linear layers with quantized inputs: logits of the device against those of the reference executor.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use anybit::engine::Resident;
-use anybit::graph::{Batch, Role, Token};
+use anybit::engine::{Resident, Session, SessionOptions};
+use anybit::graph::{Batch, Op, Role, Token};
 use anybit::model::Model;
 use anybit::run::Runner;
 
@@ -82,5 +83,48 @@ fn blocks_of_several_tokens_stay_within_the_output_rows_of_a_sequence() {
         "f32@block_minifloat_corrected(12,5,8,[-1])",
     ] {
         assert_agrees(&sort, text, CLOSE);
+    }
+}
+
+#[test]
+fn norms_give_codes_at_once_where_those_are_all_that_is_read() {
+    let stories = Model::load(Path::new("tests/data/stories260k")).expect("model");
+    let blocks = stories.graph().nodes.iter().filter(|n| matches!(n.op, Op::Attention { .. })).count();
+    let of_row = "int8@int8(scale=row)";
+    // One step of decoding. A scale per tensor takes the largest of all rows first; an f32 reader wants the values.
+    for (text, odd, keep, fused, norms) in [
+        (of_row, None, false, true, 2 * blocks),
+        (of_row, Some("int8"), false, true, 2 * blocks - 1),
+        (of_row, Some("int8@int4(scale=row)"), false, true, 2 * blocks - 1),
+        (of_row, None, true, true, 0),
+        (of_row, None, false, false, 0),
+        ("int8@int8(scale=tensor)", None, false, true, 0),
+    ] {
+        let mut assignment = uniform(&stories, text);
+        let graph = Arc::new(stories.graph().clone());
+        let first = graph.weights.iter().position(|w| w.role == Role::Linear).expect("a linear");
+        if let Some(odd) = odd {
+            assignment.specs[first] = spec(odd);
+        }
+        let mut resident = Resident::new(gpu(), None);
+        let options = SessionOptions { sequences: 2, context: graph.context, fused, keep };
+        let mut device =
+            Session::new(&mut resident, graph, &stories, assignment.clone(), options).expect("a session");
+        let mut cpu = Runner::reference(stories.graph(), &stories, &assignment, 2).expect("CPU");
+        for batch in batches(stories.graph().token_count() as u32) {
+            device.step(&batch).expect("a step");
+            cpu.step(&batch).expect("a step");
+            let nmse =
+                anybit::reference::nmse(&device.logits().expect("logits"), &cpu.logits().expect("logits"));
+            assert!(nmse <= CLOSE, "{text}, one {odd:?}: NMSE {nmse:e}");
+        }
+        let kernels = device.recording().expect("a recording").kernels();
+        let of = |name: &str| kernels.iter().filter(|kernel| **kernel == name).count();
+        assert_eq!(
+            of("rms_norm_quantize"),
+            norms,
+            "{text}, one {odd:?}, keep {keep}, fused {fused}: {kernels:?}"
+        );
+        assert_eq!(of("rms_norm") + of("rms_norm_quantize"), 2 * blocks + 1);
     }
 }
