@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::fusion::Step;
+use super::state::State;
 use super::trial::weight_of;
+use crate::error::Result;
 use crate::format::Spec;
-use crate::gpu::Buffer;
+use crate::gpu::{Buffer, Gpu};
 use crate::graph::{Assignment, Graph, NodeId, Op};
 
 /// What a value was made of: its step, the formats of that step, and the contents of its inputs. Equal contents are equal
@@ -129,18 +131,64 @@ impl History {
         fates
     }
 
-    /// What is kept aside of `content`, a buffer per batch.
-    pub(super) fn kept(&self, content: Option<Content>) -> Option<&[Buffer]> {
-        self.kept.get(&content?).map(|kept| kept.buffers.as_slice())
+    /// Copies back, into the buffers of `states`, what `fates` restores. Returns how many values those are.
+    pub(super) fn restore(
+        &self,
+        gpu: &Gpu,
+        states: &[State],
+        steps: &[Step],
+        fates: &[Fate],
+        contents: &[Option<Content>],
+    ) -> Result<u64> {
+        let mut copies = Vec::new();
+        let mut count = 0;
+        for (step, _) in steps.iter().zip(fates).filter(|(_, fate)| **fate == Fate::Restored) {
+            let kept = contents[step.output].and_then(|content| self.kept.get(&content));
+            for (state, kept) in states.iter().zip(kept.into_iter().flat_map(|kept| &kept.buffers)) {
+                copies.push((kept.clone(), state.buffer(step.output)?.clone()));
+            }
+            count += 1;
+        }
+        gpu.copies(&copies)?;
+        Ok(count)
+    }
+
+    /// Keeps copies, from the buffers of `states`, of what ran and later trials may begin with.
+    pub(super) fn keep(
+        &mut self,
+        gpu: &Gpu,
+        states: &[State],
+        steps: &[Step],
+        fates: &[Fate],
+        contents: &[Option<Content>],
+    ) -> Result<()> {
+        let mut copies = Vec::new();
+        for (at, step) in steps.iter().enumerate().filter(|(at, _)| fates[*at] == Fate::Runs) {
+            let Some(content) = contents[step.output].filter(|&content| self.wants(at, content)) else {
+                continue;
+            };
+            let from: Vec<&Buffer> =
+                states.iter().map(|state| state.buffer(step.output)).collect::<Result<_>>()?;
+            let bytes = from.iter().map(|buffer| buffer.bytes()).sum();
+            if !self.make_room(bytes) {
+                continue;
+            }
+            // A device without memory for it does without.
+            let to = from.iter().map(|buffer| gpu.buffer("a value kept", buffer.bytes()));
+            let Ok(to) = to.collect::<Result<Vec<_>>>() else { break };
+            copies.extend(from.into_iter().cloned().zip(to.iter().cloned()));
+            self.insert(content, to, bytes);
+        }
+        gpu.copies(&copies)
     }
 
     /// Whether the value of step `at`, of `content`, is to be kept aside: it is worth it and not yet there.
-    pub(super) fn wants(&self, at: usize, content: Content) -> bool {
+    fn wants(&self, at: usize, content: Content) -> bool {
         self.cuts[at] && !self.kept.contains_key(&content)
     }
 
     /// Makes room for `bytes`, at the cost of what was of use longest ago. `false` where the budget is too small.
-    pub(super) fn make_room(&mut self, bytes: u64) -> bool {
+    fn make_room(&mut self, bytes: u64) -> bool {
         while self.bytes + bytes > self.budget {
             // What this trial restores or has just kept is left alone.
             let old = self.kept.iter().filter(|(_, kept)| kept.used < self.clock);
@@ -152,8 +200,8 @@ impl History {
         true
     }
 
-    /// Keeps copies of a value, `bytes` in all.
-    pub(super) fn keep(&mut self, content: Content, buffers: Vec<Buffer>, bytes: u64) {
+    /// Takes `buffers`, `bytes` in all, as copies of a value.
+    fn insert(&mut self, content: Content, buffers: Vec<Buffer>, bytes: u64) {
         self.bytes += bytes;
         self.kept.insert(content, Kept { buffers, bytes, used: self.clock });
     }
@@ -233,7 +281,7 @@ mod tests {
             for (at, fate) in fates.iter().enumerate() {
                 let Some(content) = contents[self.steps[at].output] else { continue };
                 if *fate == Fate::Runs && self.history.wants(at, content) && self.history.make_room(10) {
-                    self.history.keep(content, Vec::new(), 10);
+                    self.history.insert(content, Vec::new(), 10);
                 }
             }
             let letter = |fate: &Fate| match fate {

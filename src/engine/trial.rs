@@ -289,7 +289,7 @@ impl Trials {
             self.history.forget_held();
         }
         let fates = self.history.plan(&self.graph, &self.steps, &contents);
-        self.restore(&gpu, &fates, &contents)?;
+        self.counters.restored += self.history.restore(&gpu, &self.states, &self.steps, &fates, &contents)?;
         let runs = fates.iter().filter(|&&fate| fate == Fate::Runs).count();
         self.counters.steps += (runs * self.states.len()) as u64;
         self.counters.reused += ((fates.len() - runs) * self.states.len()) as u64;
@@ -301,46 +301,7 @@ impl Trials {
         });
         self.states = states;
         result?;
-        self.keep(&gpu, &fates, &contents)
-    }
-
-    /// Copies back the values that were kept aside and are wanted again.
-    fn restore(&mut self, gpu: &Gpu, fates: &[Fate], contents: &[Option<Content>]) -> Result<()> {
-        let mut copies = Vec::new();
-        for (step, _) in self.steps.iter().zip(fates).filter(|&(_, &fate)| fate == Fate::Restored) {
-            for (state, kept) in
-                self.states.iter().zip(self.history.kept(contents[step.output]).unwrap_or(&[]))
-            {
-                copies.push((kept.clone(), state.buffer(step.output)?.clone()));
-            }
-            self.counters.restored += 1;
-        }
-        gpu.copies(&copies)
-    }
-
-    /// Keeps copies of the values that later trials may begin with.
-    fn keep(&mut self, gpu: &Gpu, fates: &[Fate], contents: &[Option<Content>]) -> Result<()> {
-        let mut copies = Vec::new();
-        for (at, (step, _)) in
-            self.steps.iter().zip(fates).enumerate().filter(|(_, (_, fate))| **fate == Fate::Runs)
-        {
-            let Some(content) = contents[step.output].filter(|&content| self.history.wants(at, content))
-            else {
-                continue;
-            };
-            let from = self.states.iter().map(|state| state.buffer(step.output).cloned());
-            let from = from.collect::<Result<Vec<_>>>()?;
-            let bytes = from.iter().map(Buffer::bytes).sum();
-            if !self.history.make_room(bytes) {
-                continue;
-            }
-            // A device without memory for it does without.
-            let to = from.iter().map(|buffer| gpu.buffer("a value kept", buffer.bytes()));
-            let Ok(to) = to.collect::<Result<Vec<_>>>() else { break };
-            copies.extend(from.into_iter().zip(to.iter().cloned()));
-            self.history.keep(content, to, bytes);
-        }
-        gpu.copies(&copies)
+        self.history.keep(&gpu, &self.states, &self.steps, &fates, &contents)
     }
 
     /// Takes no value for granted any more.
