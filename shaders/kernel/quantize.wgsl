@@ -16,8 +16,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         for (var r = tokens[row].begin + lane; r < tokens[row].end; r += WORKGROUP) { largest = max(largest, maxima[r]); }
         largest = workgroup_max(largest, lane);
     }
-    // The smallest normal number keeps a flushed scale from dividing by zero.
-    let scale = select(1.0, max(largest / f32(params.q_max), 1.17549435e-38), largest > 0.0);
+    let scale = symmetric_scale(largest, f32(params.q_max));
     for (var word = lane; word < params.y_stride; word += WORKGROUP) {
         let k = 4u * word;
         y[row * params.y_stride + word] = pack4xI8(vec4<i32>(

@@ -68,8 +68,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         }
     }
     if row >= params.m { return; }
-    // The smallest normal number keeps a flushed scale from dividing by zero.
-    let scale = select(1.0, max(largest / limit, 1.17549435e-38), largest > 0.0);
+    let scale = symmetric_scale(largest, limit);
     let d = Divisor(scale, limit, x0, (params.cols + CHUNK - 1u) / CHUNK * 4u);
     for (var i = 0u; i < params.y_stride / 4u; i++) { y[y0 + i] = row_codes(d, i); }
     x_scale[row] = scale;

@@ -19,9 +19,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let factor = 1.0 / sqrt(mean + bitcast<f32>(params.eps));
     var most = 0.0;
     for (var k = lane; k < params.cols; k += WORKGROUP) { most = max(most, abs(value(first, k, factor))); }
-    let largest = workgroup_max(most, lane);
-    // The smallest normal number keeps a flushed scale from dividing by zero.
-    let scale = select(1.0, max(largest / f32(params.q_max), 1.17549435e-38), largest > 0.0);
+    let scale = symmetric_scale(workgroup_max(most, lane), f32(params.q_max));
     for (var word = lane; word < params.y_stride; word += WORKGROUP) {
         let k = 4u * word;
         y[row * params.y_stride + word] = pack4xI8(vec4<i32>(

@@ -66,7 +66,8 @@ impl Lowering<'_> {
         weight: &Buffer,
         eps: f32,
     ) -> Result<bool> {
-        if self.c.keep {
+        let of_x = [("cols", x.width as u32), ("x_stride", x.stride as u32)];
+        if self.c.keep || matmul::row_per_invocation(self.c.gpu, &of_x, x.rows) {
             return Ok(false);
         }
         let Some(format) = self.row_format_of_readers(node, x.rows)? else { return Ok(false) };
@@ -80,9 +81,6 @@ impl Lowering<'_> {
             ("eps", eps.to_bits()),
             ("q_max", (1 << (bits - 1)) - 1),
         ];
-        if matmul::row_per_invocation(self.c.gpu, &params, x.rows) {
-            return Ok(false);
-        }
         let buffers = [("x", &x.buffer), ("weight", weight), ("y", &q.words), ("x_scale", &q.scales)];
         self.rowwise(Kernel::RmsNormQuantize, &buffers, &params, x.rows)?;
         self.quantized.insert((node, format, 8), q);

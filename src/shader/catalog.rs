@@ -182,6 +182,8 @@ const CHUNKS: &[&str] = &[lib!("x_scale"), lib!("finish_chunks")];
 const ATTEND: &[&str] = &[lib!("mask"), lib!("attend")];
 /// Rounding by a search in steps.
 const STEPS: &[&str] = &[lib!("blocks"), lib!("steps")];
+/// Symmetric rounding with a real scale.
+const SYMMETRIC: &[&str] = &[lib!("symmetric")];
 const X: Binding = read("x", "array<f32>");
 const Y: Binding = write("y", "array<f32>");
 /// The same in quads.
@@ -337,13 +339,13 @@ impl Kernel {
                     write("x_scale", "array<f32>")
                 ],
                 &["m", "cols", "x_stride", "y_stride", "q_max"],
-                direct: true, pairs: &["x"]
+                direct: true, libraries: SYMMETRIC, pairs: &["x"]
             ),
             Kernel::Quantize => row!(
                 "quantize",
                 [X, read("maxima", "array<f32>"), TOKENS, write("y", "array<u32>"), write("x_scale", "array<f32>")],
                 &["m", "cols", "x_stride", "y_stride", "q_max"],
-                reduces: true
+                reduces: true, libraries: SYMMETRIC
             ),
             Kernel::RowRange => row!(
                 "row_range", [X, write("ranges", "array<vec2<f32>>")], &["m", "cols", "x_stride"], reduces: true
@@ -416,7 +418,7 @@ impl Kernel {
                 "rms_norm_quantize",
                 [X, read("weight", "array<f32>"), write("y", "array<u32>"), write("x_scale", "array<f32>")],
                 &["m", "cols", "x_stride", "y_stride", "eps", "q_max"],
-                reduces: true
+                reduces: true, libraries: SYMMETRIC
             ),
             Kernel::LayerNorm => row!(
                 "layer_norm", [X, read("weight", "array<f32>"), read("bias", "array<f32>"), Y],
