@@ -1,6 +1,7 @@
 //! Fusion: which nodes of a graph become one dispatch. Fused and naive plans are the same graph with and
 //! without this pass.
 
+use super::stack::Stack;
 use super::values::{offset_of, whole_quads};
 use crate::graph::{Graph, NodeId, Op};
 use crate::shader::Epilogue;
@@ -17,10 +18,13 @@ pub(super) struct Step {
     /// What it reads besides the inputs of its node: the second operand of an epilogue that has one, or the keys before
     /// their rotation, where attention rotates them into the cache.
     pub(super) residual: Option<NodeId>,
+    /// For the first linear of a stack: the others, whose values are further columns of its own.
+    pub(super) also: Vec<NodeId>,
 }
 
-/// The steps of `graph`; without `fused` one per node, and linears end in a plain store.
-pub(super) fn steps(graph: &Graph, fused: bool) -> Vec<Step> {
+/// The steps of `graph`; without `fused` one per node, and linears end in a plain store. `stacks` are computed at their
+/// first node.
+pub(super) fn steps(graph: &Graph, fused: bool, stacks: &[Stack]) -> Vec<Step> {
     let mut consumers: Vec<Vec<NodeId>> = vec![Vec::new(); graph.nodes.len()];
     for (id, node) in graph.nodes.iter().enumerate() {
         for &input in &node.inputs {
@@ -35,7 +39,8 @@ pub(super) fn steps(graph: &Graph, fused: bool) -> Vec<Step> {
         if absorbed[id] || (fused && rotated_keys(graph, &consumers, id).is_some()) {
             continue;
         }
-        let mut step = Step { node: id, output: id, epilogue: Epilogue::Store, residual: None };
+        let mut step =
+            Step { node: id, output: id, epilogue: Epilogue::Store, residual: None, also: Vec::new() };
         if let (Op::Attention { .. }, [_, keys, _], true) = (&node.op, &node.inputs[..], fused) {
             step.residual = rotated_keys(graph, &consumers, *keys);
         }
@@ -70,6 +75,12 @@ pub(super) fn steps(graph: &Graph, fused: bool) -> Vec<Step> {
             }
             if step.output != id {
                 absorbed[step.output] = true;
+            }
+            if let Some(stack) = stacks.iter().find(|stack| stack.nodes.first() == Some(&id)) {
+                step.also = stack.nodes[1..].to_vec();
+                for &other in &step.also {
+                    (absorbed[other], computed[other]) = (true, true);
+                }
             }
         }
         computed[step.output] = true;
@@ -108,7 +119,7 @@ mod tests {
         let up = graph.push("up", Op::Linear { weight: w, bias: None }, &[x], 8);
         let act = graph.push("act", Op::Activate(Function::Silu), &[gate], 8);
         let product = graph.push("product", Op::Mul, &[act, up], 8);
-        let fused = steps(&graph, true);
+        let fused = steps(&graph, true, &[]);
         let outputs: Vec<_> = fused.iter().map(|s| (s.node, s.output, s.residual)).collect();
         assert_eq!(outputs, [(x, x, None), (gate, act, None), (up, product, Some(act))]);
     }
@@ -137,12 +148,12 @@ mod tests {
             if shared {
                 graph.push("sum", Op::Add, &[k, y], heads_of);
             }
-            let fused = steps(&graph, true);
+            let fused = steps(&graph, true, &[]);
             let absorbed = heads_of == 8 && !shared && offset == 4;
             assert_eq!(fused.iter().any(|step| step.node == k), !absorbed, "{heads_of} {shared} {offset}");
             let attends = fused.iter().find(|step| step.node == y).expect("it is a step");
             assert_eq!(attends.residual, absorbed.then_some(x));
-            assert!(steps(&graph, false).iter().any(|step| step.node == k));
+            assert!(steps(&graph, false, &[]).iter().any(|step| step.node == k));
         }
     }
 
@@ -164,7 +175,7 @@ mod tests {
         let sliced = graph.push("sliced", Op::Linear { weight: w, bias: None }, &[square], 8);
         let gated = graph.push("gated", Op::Mul, &[square, gate], 8);
         let other = graph.push("other", Op::Mul, &[half, sliced], 8);
-        let fused = steps(&graph, true);
+        let fused = steps(&graph, true, &[]);
         let outputs: Vec<_> = fused.iter().map(|s| (s.node, s.output)).collect();
         let rest = [(gate, gated), (half, half), (sliced, sliced), (other, other)];
         assert_eq!(outputs[..5], [(x, x), (up, act), (down, sum), (twice, twice), (square, square)]);
@@ -173,6 +184,6 @@ mod tests {
         assert_eq!(fused[1].epilogue, Epilogue::Activation { bias: true, function: Function::Relu });
         assert_eq!(fused[2].residual, Some(x));
         assert_eq!(fused[3].epilogue, Epilogue::Store);
-        assert_eq!(steps(&graph, false).len(), graph.nodes.len());
+        assert_eq!(steps(&graph, false, &[]).len(), graph.nodes.len());
     }
 }

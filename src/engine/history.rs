@@ -263,7 +263,7 @@ mod tests {
     impl Model {
         fn new(budget: u64) -> Self {
             let graph = blocks();
-            let steps = fusion::steps(&graph, true);
+            let steps = fusion::steps(&graph, true, &[]);
             let history = History::new(&graph, &steps, lifetimes(&graph, &steps).expect("a graph"), budget);
             Self { graph, steps, history }
         }

@@ -15,6 +15,7 @@ mod plan;
 mod resident;
 mod rounding;
 mod session;
+mod stack;
 mod state;
 mod timing;
 mod trial;

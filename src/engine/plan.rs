@@ -8,6 +8,7 @@ use super::fusion::{self, Step};
 use super::matmul::{self, Operand, Target};
 use super::resident::DeviceMatrix;
 use super::rounding::Rounding;
+use super::stack::Stack;
 use super::values::{Pool, Value, stride, whole_quads};
 use crate::error::{Error, Result, invalid};
 use crate::format::ActivationFormat;
@@ -22,8 +23,10 @@ pub(super) struct Context<'a> {
     pub(super) assignment: &'a Assignment,
     pub(super) matrices: &'a [Option<Arc<DeviceMatrix>>],
     pub(super) vectors: &'a [Option<Buffer>],
-    /// Quantized biases, by the weight they belong to.
+    /// Quantized and stacked biases, by the weight they belong to.
     pub(super) biases: &'a HashMap<WeightId, Buffer>,
+    /// Linears that run as one: the matrix and the bias of every member are those of all.
+    pub(super) stacks: &'a [Stack],
     pub(super) rotations: &'a HashMap<NodeId, Buffer>,
     /// Tables of activation formats, for values or codes.
     pub(super) roundings: &'a HashMap<(ActivationFormat, bool), Arc<Rounding>>,
@@ -54,6 +57,8 @@ pub(super) struct Lowering<'a> {
     pub(super) pool: Pool,
     /// Values of nodes; one that exists before its step is lowered is written in place.
     pub(super) values: Vec<Option<Value>>,
+    /// What the values of stacks are columns of, by their first node.
+    pub(super) stacked: HashMap<NodeId, Value>,
     pub(super) quantized: HashMap<CodesKey, Quantized>,
     pub(super) fake_quantized: HashMap<(NodeId, ActivationFormat), Value>,
     /// Largest magnitudes of the rows of values whose kernel finds them on the way.
@@ -66,12 +71,17 @@ pub(super) struct Lowering<'a> {
 }
 
 /// For every step the index of the last one that reads the buffer of a node; a slice shares its input's buffer, so its
-/// readers count as the input's. Also the node that owns each node's buffer.
+/// readers count as the input's, and those of a stack as its first node's. Also the node that owns each node's buffer.
 pub(super) fn lifetimes(graph: &Graph, steps: &[Step]) -> Result<(Vec<NodeId>, Vec<usize>)> {
     let mut root: Vec<NodeId> = (0..graph.nodes.len()).collect();
     for (id, node) in graph.nodes.iter().enumerate() {
         if matches!(node.op, Op::Slice { .. }) {
             root[id] = root[node.inputs[0]];
+        }
+    }
+    for step in steps {
+        for &other in &step.also {
+            root[other] = step.node;
         }
     }
     let mut last_use = vec![0; graph.nodes.len()];
@@ -89,7 +99,7 @@ impl Plan {
     /// Lowers the graph for `tokens` rows, of which `outputs` reach the logits.
     pub(super) fn new(c: &Context, tokens: usize, outputs: usize) -> Result<Self> {
         let graph = c.graph;
-        let steps = fusion::steps(graph, c.fused);
+        let steps = fusion::steps(graph, c.fused, c.stacks);
         let (root, last_use) = lifetimes(graph, &steps)?;
         let logits_node = graph.nodes.len() - 1;
         let mut lowering = Lowering {
@@ -97,6 +107,7 @@ impl Plan {
             binder: Binder::default(),
             pool: Pool::default(),
             values: vec![None; graph.nodes.len()],
+            stacked: HashMap::new(),
             quantized: HashMap::new(),
             fake_quantized: HashMap::new(),
             maxima: HashMap::new(),
@@ -121,7 +132,8 @@ impl Plan {
                     {
                         // The batch's own rows are not for other values to overwrite.
                         if graph.nodes[id].op != Op::Input {
-                            lowering.pool.give(value);
+                            let whole = lowering.stacked.remove(&id).unwrap_or(value);
+                            lowering.pool.give(whole);
                         }
                         lowering.release(id);
                     }
@@ -231,6 +243,9 @@ impl Lowering<'_> {
             return Ok(());
         }
         let rows = self.rows(step)?;
+        if !step.also.is_empty() {
+            return self.stack(step, input()?);
+        }
         let y = match (self.values[step.output].clone(), &node.op) {
             (Some(value), _) => value,
             (None, Op::Input) => input_value(self.c.inputs, rows, node.width)?,
@@ -358,6 +373,26 @@ impl Lowering<'_> {
         let variant = Variant::plain(Kernel::Activate, Tile::elementwise())
             .constant("FUNCTION", function_code(function));
         self.elementwise(variant, &[("x", &x.buffer), ("y", &y.buffer)], &shape(x, y), x.rows * x.width)
+    }
+
+    /// The products of a stack, and their values as columns of the result.
+    fn stack(&mut self, step: &Step, input: NodeId) -> Result<()> {
+        let nodes = &self.c.graph.nodes;
+        let Op::Linear { weight, bias } = nodes[step.node].op else {
+            invalid!("node {} is no product", nodes[step.node].name);
+        };
+        let members: Vec<NodeId> = [step.node].iter().chain(&step.also).copied().collect();
+        let width = members.iter().map(|&node| nodes[node].width).sum();
+        let whole = self.pool.take(self.c.gpu, &nodes[step.node].name, self.value(input)?.rows, width)?;
+        self.linear(step, weight, bias, input, &whole)?;
+        let mut offset = 0;
+        for node in members {
+            let width = nodes[node].width;
+            self.values[node] = Some(Value { width, offset, ..whole.clone() });
+            offset += width;
+        }
+        self.stacked.insert(step.node, whole);
+        Ok(())
     }
 
     fn linear(

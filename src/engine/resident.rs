@@ -204,13 +204,14 @@ struct Entry {
 pub struct Resident {
     gpu: Arc<Gpu>,
     budget: Option<u64>,
-    matrices: HashMap<(WeightId, Format), Entry>,
-    /// Vectors, as they are or (biases) in the format of a spec.
-    vectors: HashMap<(WeightId, Option<Format>), Buffer>,
+    /// By what is stacked in them: one weight, or several of one format.
+    matrices: HashMap<(Vec<WeightId>, Format), Entry>,
+    /// Vectors, as they are or (biases) in the format of a spec, one or several joined.
+    vectors: HashMap<(Vec<WeightId>, Option<Format>), Buffer>,
     /// Tables of activation formats.
     roundings: HashMap<RoundingKey, Arc<Rounding>>,
     /// Every variant that was ever resident.
-    seen: HashSet<(WeightId, Format)>,
+    seen: HashSet<(Vec<WeightId>, Format)>,
     clock: u64,
     uploaded: u64,
     reloaded: u64,
@@ -270,19 +271,41 @@ impl Resident {
         weight: WeightId,
         format: Format,
     ) -> Result<Arc<DeviceMatrix>> {
+        self.stack(source, name, &[weight], format)
+    }
+
+    /// The rows of `weights` as one matrix in `format`, uploaded from `source` at first use. It is resident besides those of
+    /// its weights.
+    ///
+    /// # Errors
+    /// As [`Resident::matrix`], and when several weights do not stack ([`Packed::stack`]).
+    pub fn stack(
+        &mut self,
+        source: &dyn Weights,
+        name: &str,
+        weights: &[WeightId],
+        format: Format,
+    ) -> Result<Arc<DeviceMatrix>> {
         self.clock += 1;
-        if let Some(entry) = self.matrices.get_mut(&(weight, format)) {
+        let key = (weights.to_vec(), format);
+        if let Some(entry) = self.matrices.get_mut(&key) {
             entry.used = self.clock;
             return Ok(entry.matrix.clone());
         }
-        let packed = source.packed(weight, format)?;
+        let packed = match weights {
+            &[weight] => source.packed(weight, format)?,
+            _ => {
+                let parts = weights.iter().map(|&weight| source.packed(weight, format));
+                Packed::stack(&parts.collect::<Result<Vec<_>>>()?)?
+            }
+        };
         self.make_room(packed.bytes() as u64);
         let matrix = Arc::new(DeviceMatrix::upload(&self.gpu, name, &packed)?);
         self.uploaded += matrix.bytes as u64;
-        if !self.seen.insert((weight, format)) {
+        if !self.seen.insert(key.clone()) {
             self.reloaded += matrix.bytes as u64;
         }
-        self.matrices.insert((weight, format), Entry { matrix: matrix.clone(), used: self.clock });
+        self.matrices.insert(key, Entry { matrix: matrix.clone(), used: self.clock });
         Ok(matrix)
     }
 
@@ -297,18 +320,38 @@ impl Resident {
         weight: WeightId,
         format: Option<Format>,
     ) -> Result<Buffer> {
-        if let Some(buffer) = self.vectors.get(&(weight, format)) {
+        self.vectors(source, name, &[weight], format)
+    }
+
+    /// The vectors `weights` one after another, as [`Resident::vector`] has each.
+    ///
+    /// # Errors
+    /// As [`Resident::vector`].
+    pub fn vectors(
+        &mut self,
+        source: &dyn Weights,
+        name: &str,
+        weights: &[WeightId],
+        format: Option<Format>,
+    ) -> Result<Buffer> {
+        let key = (weights.to_vec(), format);
+        if let Some(buffer) = self.vectors.get(&key) {
             return Ok(buffer.clone());
         }
-        let mut values = source.vector(weight)?;
-        if let Some(format) = format {
-            let packed = format.encode(&values, 1, values.len());
-            values = packed.map_err(|error| Error::Invalid(format!("{name}: {error}")))?.decode();
+        let mut values = Vec::new();
+        for &weight in weights {
+            let vector = source.vector(weight)?;
+            let Some(format) = format else {
+                values.extend(vector);
+                continue;
+            };
+            let packed = format.encode(&vector, 1, vector.len());
+            values.extend(packed.map_err(|error| Error::Invalid(format!("{name}: {error}")))?.decode());
         }
         let buffer = self.gpu.buffer(name, (values.len() * 4) as u64)?;
         self.gpu.upload(&buffer, bytemuck::cast_slice(&values))?;
         self.uploaded += (values.len() * 4) as u64;
-        self.vectors.insert((weight, format), buffer.clone());
+        self.vectors.insert(key, buffer.clone());
         Ok(buffer)
     }
 
@@ -332,7 +375,7 @@ impl Resident {
 
     /// Whether `weight` is resident in `format`.
     pub fn has(&self, weight: WeightId, format: Format) -> bool {
-        self.matrices.contains_key(&(weight, format))
+        self.matrices.contains_key(&(vec![weight], format))
     }
 
     /// Most packed bytes kept.
@@ -342,15 +385,16 @@ impl Resident {
 
     /// Drops `weight` in `format`; its memory is free once no session holds it.
     pub fn evict(&mut self, weight: WeightId, format: Format) {
-        if self.matrices.remove(&(weight, format)).is_some() {
+        if self.matrices.remove(&(vec![weight], format)).is_some() {
             self.evictions += 1;
         }
     }
 
     /// Drops `weight` in `format` as something that is not wanted again; no eviction.
     pub fn release(&mut self, weight: WeightId, format: Format) {
-        self.matrices.remove(&(weight, format));
-        self.seen.remove(&(weight, format));
+        let key = (vec![weight], format);
+        self.matrices.remove(&key);
+        self.seen.remove(&key);
     }
 
     /// Drops the least recently used matrices that no session holds until `incoming` bytes fit the budget.
@@ -359,7 +403,7 @@ impl Resident {
         let mut resident = self.resident_bytes();
         while resident + incoming > budget {
             let idle = self.matrices.iter().filter(|(_, e)| Arc::strong_count(&e.matrix) == 1);
-            let Some(key) = idle.min_by_key(|(_, e)| e.used).map(|(key, _)| *key) else { return };
+            let Some(key) = idle.min_by_key(|(_, e)| e.used).map(|(key, _)| key.clone()) else { return };
             if let Some(entry) = self.matrices.remove(&key) {
                 resident -= entry.matrix.bytes as u64;
                 self.evictions += 1;

@@ -7,6 +7,7 @@ use super::activation::runs_on_codes;
 use super::plan::{Context, Plan};
 use super::resident::{DeviceMatrix, Resident};
 use super::rounding::Rounding;
+use super::stack::{Stack, stacks};
 use super::values::{Value, stride};
 use crate::error::{Error, Result, invalid};
 use crate::format::ActivationFormat;
@@ -38,6 +39,7 @@ pub struct Session {
     matrices: Vec<Option<Arc<DeviceMatrix>>>,
     vectors: Vec<Option<Buffer>>,
     biases: HashMap<WeightId, Buffer>,
+    stacks: Vec<Stack>,
     roundings: HashMap<(ActivationFormat, bool), Arc<Rounding>>,
     rotations: HashMap<NodeId, Buffer>,
     caches: Vec<(Buffer, Buffer)>,
@@ -84,19 +86,31 @@ impl Session {
             invalid!("the assignment has {got} entries; this graph has {want} weights");
         }
         let gpu = resident.gpu().clone();
-        let mut matrices = Vec::with_capacity(graph.weights.len());
-        let mut vectors = Vec::with_capacity(graph.weights.len());
-        for (id, weight) in graph.weights.iter().enumerate() {
-            if weight.role == Role::Vector {
-                matrices.push(None);
-                vectors.push(Some(resident.vector(weights, &weight.tensor, id, None)?));
-            } else {
-                let format = assignment.specs[id].weight;
-                matrices.push(Some(resident.matrix(weights, &weight.tensor, id, format)?));
-                vectors.push(None);
+        let stacks = if options.fused { stacks(&graph, &assignment) } else { Vec::new() };
+        let mut matrices = vec![None; graph.weights.len()];
+        let (mut biases, mut roundings) = (HashMap::new(), HashMap::new());
+        for stack in &stacks {
+            let [first, ..] = stack.weights[..] else { continue };
+            let name = |&weight: &WeightId| graph.weights[weight].tensor.as_str();
+            let names = stack.weights.iter().map(name).collect::<Vec<_>>().join(", ");
+            let spec = assignment.specs[first];
+            let matrix = resident.stack(weights, &names, &stack.weights, spec.weight)?;
+            for &weight in &stack.weights {
+                matrices[weight] = Some(matrix.clone());
+            }
+            if !stack.biases.is_empty() {
+                biases.insert(first, resident.vectors(weights, &names, &stack.biases, spec.bias)?);
             }
         }
-        let (mut biases, mut roundings) = (HashMap::new(), HashMap::new());
+        let mut vectors = vec![None; graph.weights.len()];
+        for (id, weight) in graph.weights.iter().enumerate() {
+            if weight.role == Role::Vector {
+                vectors[id] = Some(resident.vector(weights, &weight.tensor, id, None)?);
+            } else if matrices[id].is_none() {
+                let format = assignment.specs[id].weight;
+                matrices[id] = Some(resident.matrix(weights, &weight.tensor, id, format)?);
+            }
+        }
         for node in &graph.nodes {
             let Op::Linear { weight, bias } = node.op else { continue };
             let spec = assignment.specs[weight];
@@ -109,7 +123,8 @@ impl Session {
                     roundings.extend(rounding.map(|rounding| ((activation, codes), rounding)));
                 }
             }
-            if let (Some(bias), Some(format)) = (bias, spec.bias) {
+            let stacked = || stacks.iter().any(|stack| stack.weights.contains(&weight));
+            if let (Some(bias), Some(format), false) = (bias, spec.bias, stacked()) {
                 let name = &graph.weights[bias].tensor;
                 biases.insert(weight, resident.vector(weights, name, bias, Some(format))?);
             }
@@ -126,6 +141,7 @@ impl Session {
             matrices,
             vectors,
             biases,
+            stacks,
             roundings,
             rotations,
             caches,
@@ -233,6 +249,7 @@ impl Session {
             matrices: &self.matrices,
             vectors: &self.vectors,
             biases: &self.biases,
+            stacks: &self.stacks,
             roundings: &self.roundings,
             rotations: &self.rotations,
             caches: &self.caches,

@@ -209,6 +209,7 @@ impl State {
             binder: Binder::default(),
             pool: Pool::default(),
             values: std::mem::take(&mut self.values),
+            stacked: HashMap::new(),
             quantized: std::mem::take(&mut self.quantized),
             fake_quantized: std::mem::take(&mut self.fake_quantized),
             maxima: std::mem::take(&mut self.maxima),

@@ -125,7 +125,7 @@ impl Trials {
         }
         let selected = graph.check()?;
         let gpu = resident.gpu().clone();
-        let steps = fusion::steps(&graph, options.fused);
+        let steps = fusion::steps(&graph, options.fused, &[]);
         let mut vectors = vec![None; graph.weights.len()];
         for (id, weight) in graph.weights.iter().enumerate().filter(|(_, w)| w.role == Role::Vector) {
             vectors[id] = Some(resident.vector(weights, &weight.tensor, id, None)?);
@@ -417,6 +417,7 @@ impl Trials {
             matrices: &self.matrices,
             vectors: &self.vectors,
             biases: &self.biases,
+            stacks: &[],
             roundings: &self.roundings,
             rotations: &self.rotations,
             caches: &caches,

@@ -52,6 +52,7 @@ mod radix;
 mod rows;
 mod scheme;
 mod signs;
+mod slices;
 mod spec;
 pub mod steps;
 pub mod suitability;

@@ -1,7 +1,5 @@
 //! A matrix in its packed words, and the exact map back to f32.
 
-use std::ops::Range;
-
 use half::f16;
 use rayon::prelude::*;
 
@@ -153,45 +151,6 @@ impl Packed {
     /// Size of both streams and of the exceptions in bytes.
     pub fn bytes(&self) -> usize {
         (self.codes.len() + self.scales.len()) * 4 + size_of_val(self.exceptions.as_slice())
-    }
-
-    /// The rows of `range` as a matrix of their own.
-    ///
-    /// # Panics
-    /// When the range is empty or out of range, begins at a row that is no multiple of
-    /// [`Format::row_alignment`], or (where groups are flat) ends within a group.
-    pub fn slice_rows(&self, range: Range<usize>) -> Self {
-        let (rows, cols) = (range.end.saturating_sub(range.start), self.cols);
-        assert!(rows > 0 && range.end <= self.rows, "rows {range:?} of {}", self.rows);
-        let alignment = self.format.row_alignment(self.rows, cols);
-        assert!(range.start.is_multiple_of(alignment), "rows {range:?}: want a multiple of {alignment}");
-        let layout = match self.format.layout(rows, cols) {
-            Ok(layout) => layout,
-            Err(error) => panic!("rows {range:?}: {error}"),
-        };
-        let whole = self.layout();
-        let first_word = match whole.scheme.codes {
-            Codes::Stream8 => range.start * cols / 4,
-            _ => range.start * whole.row_words,
-        };
-        let first_group = match whole.scheme.groups {
-            Groups::Tensor => 0,
-            Groups::Tiles { rows, .. } => range.start / rows * whole.groups_per_row,
-            Groups::Flat(group) => range.start * cols / group,
-        };
-        let mut codes = self.codes[first_word..][..layout.code_words].to_vec();
-        let head = whole.scheme.scale.head_words();
-        let first_scale = head + first_group * layout.scale_bits / 32;
-        let mut scales = self.scales[..head].to_vec();
-        scales.extend(&self.scales[first_scale..][..layout.scale_words - head]);
-        // The last words of the slice may hold fields of the rows after it.
-        clear_tail(&mut scales[head..], layout.groups * layout.scale_bits);
-        if whole.scheme.codes == Codes::Stream8 {
-            clear_tail(&mut codes, rows * cols * 8);
-        }
-        let within = self.exceptions.iter().filter(|e| range.contains(&(e.row as usize)));
-        let exceptions = within.map(|e| Exception { row: e.row - range.start as u32, ..*e }).collect();
-        Self { format: self.format, rows, cols, codes, scales, exceptions }
     }
 
     /// Number of groups whose stored scale (or minimum) is not finite; their values are not finite either.
@@ -380,12 +339,5 @@ impl Decoder<'_> {
             }
             begin = end;
         }
-    }
-}
-
-/// Zeroes the bits of the last word from stream position `bit` on.
-fn clear_tail(words: &mut [u32], bit: usize) {
-    if let (Some(last), 1..) = (words.last_mut(), bit % 32) {
-        *last &= (1 << (bit % 32)) - 1;
     }
 }

@@ -6,6 +6,7 @@ mod inputs;
 mod limits;
 mod models;
 mod residency;
+mod stacks;
 mod tiles;
 mod trials;
 mod windows;

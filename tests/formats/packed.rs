@@ -370,6 +370,62 @@ fn slices_equal_the_encoded_rows() {
 }
 
 #[test]
+fn stacks_hold_the_rows_of_their_parts_where_nothing_is_shared() {
+    let mut stacked = 0;
+    for mut format in Format::catalog() {
+        for (rows, cols) in [(vec![8, 4, 4], 96), (vec![4, 8], 100), (vec![3, 5, 1], 7), (vec![1, 2], 256)] {
+            match &mut format {
+                Format::MxIntCuda { group } => *group = if cols % 16 == 0 { 16 } else { cols as u32 },
+                Format::Element { block: Block::Flat(group), .. } => *group = 3,
+                _ => {}
+            }
+            let parts: Result<Vec<Packed>, _> =
+                rows.iter().map(|&rows| format.encode(&weights(rows, cols), rows, cols)).collect();
+            let Ok(parts) = parts else { continue };
+            let whole = match (Packed::stack(&parts), format.stacks(&rows, cols)) {
+                (Ok(whole), true) => whole,
+                (Err(error), false) => {
+                    assert!(error.to_string().contains("do not stack"), "{error}");
+                    continue;
+                }
+                (got, says) => panic!("{format} {rows:?} x {cols}: {got:?}, but stacks says {says}"),
+            };
+            let want: Vec<f32> = parts.iter().flat_map(Packed::decode).collect();
+            assert_same(&whole.decode(), &want, &format!("{format} {rows:?} x {cols}"));
+            let Packed { codes, scales, exceptions, .. } = whole.clone();
+            let again = Packed::from_parts(format, rows.iter().sum(), cols, codes, scales, exceptions);
+            assert_eq!(again.expect("whole"), whole, "{format} {rows:?} x {cols}");
+            stacked += 1;
+        }
+    }
+    assert!(stacked > 100, "{stacked}");
+    let stacks = |format: &str, cols| format.parse::<Format>().unwrap().stacks(&[8, 4, 4], cols);
+    for format in ["f32", "f16", "bf16", "int4(group=32)", "mxint8", "nf4", "base11", "integer(8,4)", "q8_0"]
+    {
+        assert!(stacks(format, 96), "{format}");
+    }
+    assert!(stacks("q4_k", 256) && stacks("int8(scale=row)", 100));
+    // One scale for the matrix; a part that ends within a word of scales.
+    assert!(!stacks("int8", 96) && !stacks("nvfp4", 96));
+    assert!(!Format::MxInt { bits: 8 }.stacks(&[3, 5], 32));
+}
+
+#[test]
+fn parts_of_different_kinds_do_not_stack() {
+    let of = |format: &str, cols: usize| {
+        format.parse::<Format>().unwrap().encode(&weights(4, cols), 4, cols).unwrap()
+    };
+    for (parts, part_of_message) in [
+        (vec![], "no matrices"),
+        (vec![of("f16", 32), of("bf16", 32)], "one format and width"),
+        (vec![of("f16", 32), of("f16", 64)], "one format and width"),
+    ] {
+        let error = Packed::stack(&parts).unwrap_err().to_string();
+        assert!(error.contains(part_of_message), "{error}");
+    }
+}
+
+#[test]
 fn alignment_is_the_smallest() {
     let alignment = |format: &str, cols| format.parse::<Format>().unwrap().row_alignment(320, cols);
     assert_eq!(alignment("int4", 5), 1);

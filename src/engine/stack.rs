@@ -1,0 +1,131 @@
+//! Stacks: the products whose results an attention reads, as one product.
+
+use crate::graph::{Assignment, Graph, Node, NodeId, Op, Role, WeightId};
+
+/// Linear nodes of one input in one spec, whose matrices are resident as one: their results are neighbouring columns of one
+/// value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stack {
+    /// In order of columns; the first is computed for all.
+    pub(super) nodes: Vec<NodeId>,
+    /// Their matrices, in this order.
+    pub(super) weights: Vec<WeightId>,
+    /// Their biases; none has one, or all have.
+    pub(super) biases: Vec<WeightId>,
+}
+
+/// The stacks of a graph under `assignment`: q, k and v of an attention, where nothing but rotations and the attention,
+/// which read columns of any value, read them.
+pub(super) fn stacks(graph: &Graph, assignment: &Assignment) -> Vec<Stack> {
+    let mut stacks = Vec::new();
+    for node in &graph.nodes {
+        let Op::Attention { .. } = node.op else { continue };
+        let sources: Option<Vec<NodeId>> = node.inputs.iter().map(|&input| source(graph, input)).collect();
+        if let Some(stack) = sources.and_then(|nodes| stack(graph, assignment, nodes)) {
+            stacks.push(stack);
+        }
+    }
+    stacks
+}
+
+/// The linear node that `node` is, or rotates the result of.
+fn source(graph: &Graph, node: NodeId) -> Option<NodeId> {
+    match (&graph.nodes[node].op, &graph.nodes[node].inputs[..]) {
+        (Op::Linear { .. }, _) => Some(node),
+        (Op::Rope { .. }, &[input]) => matches!(graph.nodes[input].op, Op::Linear { .. }).then_some(input),
+        _ => None,
+    }
+}
+
+fn stack(graph: &Graph, assignment: &Assignment, mut nodes: Vec<NodeId>) -> Option<Stack> {
+    nodes.sort_unstable();
+    let (mut weights, mut biases) = (Vec::new(), Vec::new());
+    for &node in &nodes {
+        let Op::Linear { weight, bias } = graph.nodes[node].op else { return None };
+        weights.push(weight);
+        biases.extend(bias);
+        let reads = |other: &&Node| matches!(other.op, Op::Linear { weight: w, .. } if w == weight);
+        let readers = graph.nodes.iter().filter(reads).count();
+        let mut consumers = graph.nodes.iter().filter(|other| other.inputs.contains(&node));
+        let columns = |other: &Node| matches!(other.op, Op::Rope { .. } | Op::Attention { .. });
+        // A matrix of several readers is resident by itself, and vec4 of columns must not straddle two results.
+        if readers != 1
+            || graph.weights[weight].role != Role::Linear
+            || !graph.weights[weight].rows.is_multiple_of(4)
+            || !consumers.all(columns)
+        {
+            return None;
+        }
+    }
+    let &first = weights.first()?;
+    let input = &graph.nodes[*nodes.first()?].inputs;
+    let spec = assignment.specs[first];
+    let alike = nodes.iter().all(|&node| graph.nodes[node].inputs == *input)
+        && weights.iter().all(|&weight| assignment.specs[weight] == spec)
+        && (biases.is_empty() || biases.len() == weights.len());
+    let rows: Vec<usize> = weights.iter().map(|&weight| graph.weights[weight].rows).collect();
+    let distinct = nodes.windows(2).all(|pair| pair[0] < pair[1]);
+    let whole = alike && distinct && spec.weight.stacks(&rows, graph.weights[first].cols);
+    whole.then_some(Stack { nodes, weights, biases })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Spec;
+    use crate::graph::Mask;
+
+    /// An attention over `rows[i]` columns of q, k and v, heads of 4, with rotated keys where `rope`.
+    fn graph(rows: [usize; 3], rope: bool) -> Graph {
+        let mut graph = Graph::default();
+        let table = graph.weight("e", 4, 32, Role::Embedding, false);
+        let x = graph.push("x", Op::Embed { table }, &[], 32);
+        let mut nodes = Vec::new();
+        for (name, rows) in ["q", "k", "v"].into_iter().zip(rows) {
+            let weight = graph.weight(name, rows, 32, Role::Linear, false);
+            nodes.push(graph.push(name, Op::Linear { weight, bias: None }, &[x], rows));
+        }
+        if rope {
+            let op = Op::Rope { heads: 1, head_dim: rows[1], inverse_frequency: vec![1.0; rows[1] / 2] };
+            nodes[1] = graph.push("rope", op, &[nodes[1]], rows[1]);
+        }
+        let (heads, kv_heads) = (rows[0] / 4, rows[1] / 4);
+        let op = Op::Attention { layer: 0, heads, kv_heads, head_dim: 4, scale: 1.0, mask: Mask::Causal };
+        graph.push("y", op, &nodes, rows[0]);
+        graph
+    }
+
+    fn found(graph: &Graph, specs: [&str; 3]) -> Vec<Vec<NodeId>> {
+        let of = |spec: &str| spec.parse::<Spec>().expect("a spec");
+        let mut assignment = Assignment { specs: vec![of("f32"); graph.weights.len()] };
+        for (i, spec) in specs.into_iter().enumerate() {
+            assignment.specs[1 + i] = of(spec);
+        }
+        stacks(graph, &assignment).into_iter().map(|stack| stack.nodes).collect()
+    }
+
+    #[test]
+    fn q_k_and_v_of_one_spec_are_a_stack() {
+        for rope in [false, true] {
+            let graph = graph([8, 4, 4], rope);
+            assert_eq!(found(&graph, ["int4(group=32)"; 3]), [[1, 2, 3]], "rope {rope}");
+            let mixed = ["int4(group=32)", "int4(group=32)", "int4(group=32)@int8"];
+            assert!(found(&graph, mixed).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_something_else_reads_stays_by_itself() {
+        let mut shared = graph([8, 8, 8], false);
+        shared.push("sum", Op::Add, &[1, 2], 8);
+        assert!(found(&shared, ["f32"; 3]).is_empty());
+        let mut tied = graph([8, 8, 8], false);
+        tied.push("again", Op::Linear { weight: 2, bias: None }, &[0], 8);
+        assert!(found(&tied, ["f32"; 3]).is_empty());
+        let mut once = graph([8, 8, 8], false);
+        let attention = once.nodes.len() - 1;
+        once.nodes[attention].inputs = vec![1, 1, 1];
+        assert!(found(&once, ["f32"; 3]).is_empty());
+        assert!(found(&graph([8, 6, 6], false), ["f32"; 3]).is_empty());
+    }
+}
