@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::cases::ONE_OP;
+use crate::cases::{IN_F16, ONE_OP};
 use crate::error::Result;
 use crate::format::Packed;
 use crate::gpu::{Buffer, Gpu};
@@ -118,6 +118,11 @@ impl Expectation {
         let want = rows.par_iter().flat_map_iter(of).map(f64::from).collect();
         let tolerance = tolerance(heads.head_dim.max(n));
         Self { m, width, rows, cols: spread(width, width), want, tolerance }
+    }
+
+    /// Lets products be rounded as those in f16 are.
+    pub(super) fn allow_f16(&mut self) {
+        self.tolerance = self.tolerance.max(IN_F16);
     }
 
     /// Fills the result with poison.

@@ -242,7 +242,10 @@ fn heads(head_dim: usize) -> Heads {
 /// When the device is lost or the case is none.
 pub fn run(gpu: &Arc<Gpu>, case: &Case, options: Options, ceilings: Option<&Ceilings>) -> Result<Row> {
     case.check(gpu)?;
-    let subject = case.subject()?;
+    let mut subject = case.subject()?;
+    if gpu.half() && case.op == Op::Gemm {
+        subject.expectation.allow_f16();
+    }
     run_subject(gpu, case, &subject, options, ceilings)
 }
 

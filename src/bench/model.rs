@@ -20,7 +20,7 @@ use crate::run::Runner;
 const CHECKED: usize = 8;
 /// Largest model, in weights, whose reference is worth waiting for.
 const MAX_CHECKED: usize = 200_000_000;
-/// Largest NMSE of logits, and with rounded activations: a value on a tie becomes another code, and so does what follows.
+/// Largest NMSE of logits, and with rounded activations or products in f16: a value on a tie becomes another code, and so does what follows.
 const TOLERANCE: (f64, f64) = (1e-6, 1e-2);
 
 /// What is run.
@@ -81,7 +81,9 @@ fn batch(vocabulary: usize, first: usize, count: usize) -> Batch {
 pub fn run(gpu: &Arc<Gpu>, model: &Model, spec: Spec, options: Options) -> Result<Row> {
     let Options { prompt, decode, repeats, fused } = options;
     let graph = Arc::new(model.graph().clone());
-    let context = prompt.max(decode).max(CHECKED.min(graph.context));
+    // Few rows are multiplied in f32 in any case.
+    let checked = if gpu.half() { 2 * CHECKED } else { CHECKED }.min(graph.context);
+    let context = prompt.max(decode).max(checked);
     if context > graph.context {
         invalid!(
             "{context} tokens; model `{}` has a context of {}: give smaller --pp and --tg",
@@ -102,7 +104,7 @@ pub fn run(gpu: &Arc<Gpu>, model: &Model, spec: Spec, options: Options) -> Resul
     gpu.wait()?;
     let load_seconds = start.elapsed().as_secs_f64();
     let start = Instant::now();
-    for tokens in [prompt, CHECKED.min(graph.context), 1] {
+    for tokens in [prompt, checked, 1] {
         runner.prepare(tokens, 1)?;
     }
     let compile_seconds = start.elapsed().as_secs_f64();
@@ -151,7 +153,7 @@ pub fn run(gpu: &Arc<Gpu>, model: &Model, spec: Spec, options: Options) -> Resul
     // The reference holds all weights in f32, which is not what the format takes.
     row.device_bytes = gpu.peak_bytes();
     row.host_bytes = peak_host_bytes();
-    row.check(&mut runner, model, &assignment, batch(vocabulary, 0, CHECKED.min(graph.context)))?;
+    row.check(&mut runner, model, &assignment, batch(vocabulary, 0, checked), gpu.half())?;
     if row.failure.is_none() {
         let rates = [(format!("pp{prompt}"), pp), (format!("tg{decode}"), tg)];
         for (name, values) in rates {
@@ -174,6 +176,7 @@ impl Row {
         model: &Model,
         assignment: &Assignment,
         batch: Batch,
+        half: bool,
     ) -> Result<()> {
         runner.step(&batch)?;
         let got = runner.logits()?;
@@ -187,7 +190,7 @@ impl Row {
         let mut truth = Runner::reference(model.graph(), model, assignment, 1)?;
         truth.step(&batch)?;
         let nmse = reference::nmse(&got, &truth.logits()?);
-        let rounded = assignment.specs.iter().any(|spec| spec.activation.is_some());
+        let rounded = half || assignment.specs.iter().any(|spec| spec.activation.is_some());
         let limit = if rounded { TOLERANCE.1 } else { TOLERANCE.0 };
         self.nmse = Some(nmse).filter(|nmse| nmse.is_finite());
         if nmse.is_nan() || nmse > limit {

@@ -5,7 +5,7 @@ use super::data::values;
 use super::launch::Device;
 use super::matrix::{formats, one_per_variant, passing, patched_name, variant_name};
 use super::product::{Product, int, serves};
-use super::{ONE_OP, Table, Tolerance};
+use super::{IN_F16, ONE_OP, Table, Tolerance};
 use crate::format::element::{Element, OcpElement, OcpRounding, OcpScale};
 use crate::format::{ActivationFormat, Block, Format, Packed, QuantizedActivations, Scope};
 use crate::graph::Function;
@@ -205,6 +205,52 @@ pub(super) fn float(table: &mut Table) {
     });
     picked_by_engine(table, false);
     picked_by_engine(table, true);
+}
+
+/// Products in f16: rounded, and exact where all factors and sums are small whole numbers. They decode as those in f32 do,
+/// so that some formats stand for the others.
+pub(super) fn half(table: &mut Table) {
+    let kernel = table.kernel;
+    let formats = [
+        Format::F32,
+        Format::Int { bits: 4, scope: Scope::Group(32) },
+        Format::F16,
+        Format::Int { bits: 8, scope: Scope::Row },
+        Format::MxInt { bits: 6 },
+        Format::Nf4 { group: 64 },
+        Format::Base11Nine32 { group: 13 },
+    ];
+    for (m, rows, cols) in [(9, 70, 172), (37, 517, 512), (9, 5, 7), (65, 130, 172)] {
+        let few = if cols == 512 { 3 } else { 1 };
+        for &format in if m == 9 { &formats } else { &formats[..few] } {
+            let product = Product { kernel, format, m, rows, cols, epilogue: Epilogue::Store };
+            let variant = variant_name(format, rows, cols);
+            table.add(variant, product.shape(), Tolerance::Nmse(IN_F16), move |gpu| product.float(gpu));
+        }
+    }
+    for format in passing() {
+        let product = Product { kernel, format, m: 9, rows: 70, cols: 45, epilogue: Epilogue::Store };
+        let shape = format!("{}, one of them an exception", product.shape());
+        table.add(patched_name(format, 70, 45), shape, Tolerance::Nmse(IN_F16), move |gpu| {
+            let mut w = values(70 * 45, 5);
+            w[69 * 45 + 44] = 1e-9;
+            let w = format.encode(&w, 70, 45)?;
+            debug_assert!(!w.exceptions.is_empty());
+            product.float_with(gpu, &w, &w)
+        });
+    }
+    with_epilogues(table, |table, product| {
+        let variant = format!("{} epilogues", variant_name(product.format, product.rows, product.cols));
+        table.add(variant, product.shape(), Tolerance::Nmse(IN_F16), move |gpu| product.float(gpu));
+    });
+    for (m, rows, cols) in [(9, 5, 7), (37, 130, 172), (65, 70, 300)] {
+        for format in [Format::F32, Format::Int { bits: 8, scope: Scope::Tensor }] {
+            let product = Product { kernel, format, m, rows, cols, epilogue: Epilogue::Store };
+            let shape = format!("{}, whole numbers", product.shape());
+            let variant = variant_name(format, rows, cols);
+            table.add(variant, shape, Tolerance::Exact, move |gpu| product.whole_numbers(gpu));
+        }
+    }
 }
 
 /// x with a scale per 32 columns: formats of W with one scale per row, per chunk, and per several chunks.

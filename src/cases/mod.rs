@@ -10,6 +10,7 @@
 //! | decoded weights, codes, gathered rows, maxima, i32 accumulators | [`Tolerance::Exact`] |
 //! | activations in element formats: values, codes, scales | [`Tolerance::Exact`] |
 //! | f32 results of one operation | NMSE [`ONE_OP`] against f64 |
+//! | products and sums of 32 in f16 | NMSE [`IN_F16`] against f64 |
 //! | activation codes with real scales | half a step and a few units in the last place |
 
 mod attention;
@@ -43,6 +44,10 @@ pub use model::{ModelCheck, NodeResult, verify_model};
 
 /// NMSE allowed to one floating-point operation.
 pub const ONE_OP: f64 = 1e-12;
+
+/// NMSE allowed to products of random numbers in f16, whose factors, products and sums of up to 16 are rounded to 11 bits
+/// each: relative variances of 2^-22 / 12 to 2^-22 / 3 apiece, some ten of which add up.
+pub const IN_F16: f64 = 2e-6;
 
 /// Devices that [`run_apart`] opens at the same time.
 const MAX_DEVICES: usize = 4;
@@ -192,6 +197,7 @@ fn row(kernel: Kernel) -> Row {
         Kernel::Dequantize => row("format::Packed::decode", matrix::dequantize),
         Kernel::Embed => row("reference::embed", matrix::embed),
         Kernel::Gemv | Kernel::Gemm | Kernel::GemmDirect => row("reference::linear", linear::float),
+        Kernel::GemmF16 => row("reference::linear", linear::half),
         Kernel::GemvI8 | Kernel::GemmI8 | Kernel::GemmI8Direct => {
             row("reference::linear_integer", linear::integer)
         }
@@ -274,7 +280,7 @@ pub fn of_matrix(device: &Packed, truth: &Packed) -> Result<Vec<Case>> {
 
 /// Whether the device has the features that `kernel` is written for.
 pub fn available(gpu: &Gpu, kernel: Kernel) -> bool {
-    !kernel.row().direct || gpu.direct()
+    (!kernel.row().direct || gpu.direct()) && (!kernel.row().half || gpu.has_half())
 }
 
 /// Runs the cases that `filter` accepts and the device has the features for; none stops the others. `progress` gets

@@ -211,6 +211,19 @@ impl Product {
         Ok(self.outcome(got, &self.end(sums)))
     }
 
+    /// x and W of whole numbers up to 4, of which every sum of a chunk is exact in f16.
+    pub(super) fn whole_numbers(&self, gpu: &Device) -> Result<Outcome> {
+        let number = |i: usize| ((i * 2_654_435_761) >> 7) % 9;
+        let x: Vec<f32> = (0..self.m * self.cols).map(|i| number(i) as f32 - 4.0).collect();
+        // The largest code of a scale that becomes 1.
+        let most = if self.format == Format::F32 { 4.0 } else { 127.0 };
+        let mut w: Vec<f32> = (0..self.rows * self.cols).map(|i| number(i + 5) as f32 - 4.0).collect();
+        w[0] = most;
+        let w = self.format.encode(&w, self.rows, self.cols)?;
+        let got = self.dispatch(gpu, &w, Operand::Float(&x))?;
+        Ok(self.outcome(got, &reference::linear(&x, self.m, &w.decode(), self.cols, None)))
+    }
+
     pub(super) fn integer(&self, gpu: &Device, format: ActivationFormat) -> Result<Outcome> {
         let (w, q) = (self.weights()?, self.quantized(format)?);
         let got = self.dispatch(gpu, &w, Operand::Codes(&q))?;

@@ -47,8 +47,13 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     }
     drop(reader);
     refuse_same(&args.file, &args.output)?;
-    let device =
-        DeviceArgs { backend: args.backend, adapter: args.adapter.clone(), naive: false, checked: false };
+    let device = DeviceArgs {
+        backend: args.backend,
+        adapter: args.adapter.clone(),
+        naive: false,
+        checked: false,
+        f16: false,
+    };
     let gpu = device.open()?;
     let on = device_line(gpu.as_deref());
     let dequantizer = gpu.clone().map(Dequantizer::new);

@@ -6,7 +6,9 @@ use super::resident::{DeviceMatrix, Part};
 use crate::error::{Result, invalid};
 use crate::gpu::{Binder, Buffer, Gpu, Pipeline};
 use crate::graph::Function;
-use crate::shader::{Choice, DeviceClass, Epilogue, FormatVariant, Kernel, Method, Product, Tile, Variant};
+use crate::shader::{
+    Choice, DeviceClass, Epilogue, FormatVariant, GEMV_ROWS, Kernel, Method, Product, Tile, Variant,
+};
 
 /// Longest dot product of two i8 vectors that cannot overflow an i32 sum.
 const MAX_INTEGER_K: usize = (i32::MAX / (128 * 128)) as usize;
@@ -143,14 +145,18 @@ fn choice(gpu: &Gpu, format: FormatVariant, m: usize, n: usize, k: usize, operan
         Operand::Float { .. } => (false, false),
         Operand::Codes { bits, .. } => (true, bits < 8),
     };
+    let half = gpu.half() && !integer && m > GEMV_ROWS;
     // Only one kernel reads narrow fields.
     let tuned = (!narrow).then(|| gpu.tuned(&Product::new(format.name(), integer, m, n, k))).flatten();
     let runs = |choice: &Choice| match choice.method {
-        Method::Gemv => m <= choice.tile.tile_m as usize,
+        Method::Gemv => m <= choice.tile.tile_m as usize && !half,
         Method::Tiled => true,
-        Method::Direct => gpu.direct(),
+        Method::Direct => gpu.direct() && !half,
     };
-    tuned.filter(runs).unwrap_or_else(|| Choice::default_for(gpu.class(), gpu.direct(), m, k, integer))
+    tuned.filter(runs).unwrap_or_else(|| match half {
+        true => Choice { method: Method::Tiled, tile: Tile::gemm() },
+        false => Choice::default_for(gpu.class(), gpu.direct(), m, k, integer),
+    })
 }
 
 /// Whether rows are reduced by an invocation each: where workgroups are slow, rows are many and consist of pairs of vec4.
@@ -189,6 +195,7 @@ fn pipeline(
     quads: bool,
 ) -> Result<Arc<Pipeline>> {
     let (kernel, tile) = match (choice.method, operand) {
+        (Method::Tiled, Operand::Float { .. }) if gpu.half() => (Kernel::GemmF16, choice.tile),
         (Method::Direct, Operand::Codes { bits: 4, .. }) => (Kernel::GemmPairedDirect, Tile::paired()),
         (Method::Direct, Operand::Codes { bits: 2, .. }) => (Kernel::GemmPlanesDirect, choice.tile),
         (method, operand) => (method.kernel(matches!(operand, Operand::Codes { .. })), choice.tile),

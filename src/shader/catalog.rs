@@ -51,6 +51,8 @@ pub struct KernelRow {
     pub function: bool,
     /// Hands values round by subgroup broadcasts; needs subgroups of at least 8.
     pub direct: bool,
+    /// Computes in f16; needs a device that has those.
+    pub half: bool,
     /// Texts of `shaders/lib` that it calls besides.
     pub libraries: &'static [&'static str],
     /// Storage buffers besides codes, scales and those of the epilogue.
@@ -73,6 +75,7 @@ pub enum Kernel {
     Embed,
     Gemv,
     Gemm,
+    GemmF16,
     GemmDirect,
     GemvI8,
     GemmI8,
@@ -166,7 +169,7 @@ macro_rules! row {
             $($field: $value,)*
             ..KernelRow {
                 name: $name, source: source!($name), contract: Contract::None, epilogue: false, reduces: false,
-                function: false, direct: false, libraries: &[], window: false, pairs: &[],
+                function: false, direct: false, half: false, libraries: &[], window: false, pairs: &[],
                 bindings: &[$($binding),*], params: $params,
             }
         };
@@ -200,11 +203,12 @@ const TABLE: Binding = read("table", "array<u32>");
 
 impl Kernel {
     /// All kernels, in the order of the table.
-    pub const ALL: [Kernel; 50] = [
+    pub const ALL: [Kernel; 51] = [
         Kernel::Dequantize,
         Kernel::Embed,
         Kernel::Gemv,
         Kernel::Gemm,
+        Kernel::GemmF16,
         Kernel::GemmDirect,
         Kernel::GemvI8,
         Kernel::GemmI8,
@@ -293,6 +297,9 @@ impl Kernel {
             }
             Kernel::Gemm => {
                 row!("gemm", [read("x", "array<vec4<f32>>"), Y], PRODUCT, contract: F, epilogue: true)
+            }
+            Kernel::GemmF16 => {
+                row!("gemm_f16", [X4, Y], PRODUCT, contract: F, epilogue: true, half: true)
             }
             Kernel::GemmDirect => {
                 row!(

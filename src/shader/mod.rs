@@ -17,6 +17,7 @@ pub use epilogue::Epilogue;
 pub use format::FormatVariant;
 pub use probe::Probe;
 pub use tile::{DeviceClass, Tile};
+pub(crate) use tuning::GEMV_ROWS;
 pub use tuning::{Choice, Method, Product, Tuning};
 
 use crate::graph::Function;
@@ -149,6 +150,9 @@ pub(crate) use lib;
 pub fn link(variant: &Variant) -> String {
     let row = variant.kernel.row();
     let mut text = String::with_capacity(8192);
+    if row.half {
+        text.push_str("enable f16;\n");
+    }
     for (name, value) in variant.tile.constants().iter().chain(&variant.constants) {
         let _ = writeln!(text, "const {name}: u32 = {value}u;");
     }
@@ -226,7 +230,8 @@ pub fn link(variant: &Variant) -> String {
     text
 }
 
-/// Every variant the crate can ask for, with and without subgroups: what a test links, validates and translates.
+/// Every variant the crate can ask for, with and without subgroups, in f16 those that stand for the others: what a test
+/// links, validates and translates.
 pub fn all_variants() -> Vec<Variant> {
     let functions = Function::ALL;
     let mut epilogues = vec![Epilogue::Store, Epilogue::Bias];
@@ -290,6 +295,10 @@ pub fn all_variants() -> Vec<Variant> {
                     if row.contract == Contract::Integer && !format.takes_codes_of(kernel.x_bits()) {
                         continue;
                     }
+                    // Decoding is that of `gemm`, with which every format is linked.
+                    if row.half && format.name() != "int4 group" && format != FormatVariant::dense() {
+                        continue;
+                    }
                     let variant = Variant { format: Some(format), ..base.clone() };
                     match kernel {
                         Kernel::Embed => all.extend([0, 1, 2].map(|s| variant.clone().constant("SOURCE", s))),
@@ -338,7 +347,10 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
         if base.format.is_some_and(|format| format.name() == "int4 group") {
             let choices = [1, 8, 512].map(|m| Choice::candidates(class, direct, m, 4096, integer));
             for choice in choices.into_iter().flatten() {
-                if choice.method.kernel(integer) == kernel && !tiles.contains(&choice.tile) {
+                let runs = choice.method.kernel(integer);
+                if (runs == kernel || (runs, kernel) == (Kernel::Gemm, Kernel::GemmF16))
+                    && !tiles.contains(&choice.tile)
+                {
                     tiles.push(choice.tile);
                 }
             }

@@ -6,7 +6,7 @@ use super::{DeviceClass, Kernel, Tile};
 use crate::error::{Result, invalid};
 
 /// Up to this many rows of x a GEMV can be used.
-const GEMV_ROWS: usize = 8;
+pub(crate) const GEMV_ROWS: usize = 8;
 /// Products of more rows of x are partitioned alike.
 const MOST_ROWS: usize = 512;
 

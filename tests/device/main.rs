@@ -2,6 +2,7 @@
 
 mod activations;
 mod attention;
+mod half;
 mod inputs;
 mod limits;
 mod models;

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use super::super::columns::aligned;
 use super::super::common::{self, ModelArgs};
 use super::super::latency;
-use super::{AdapterArgs, JsonArgs, SampleArgs, chart, time};
+use super::{DeviceArgs, JsonArgs, SampleArgs, chart, time};
 
 /// Time kernels one op at a time, fused and naive, beside the ceilings of the device
 ///
@@ -43,11 +43,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     #[command(flatten)]
-    adapter: AdapterArgs,
+    device: DeviceArgs,
 }
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
-    let gpu = args.adapter.open()?;
+    let gpu = args.device.open()?;
     let clock = args.samples.clock(&gpu)?;
     let cases = cases(args, &gpu)?;
     let json = args.json.begin()?;

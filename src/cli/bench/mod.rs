@@ -82,10 +82,31 @@ struct AdapterArgs {
     adapter: Option<String>,
 }
 
+/// The device, and what it multiplies in.
+#[derive(clap::Args, Clone, Debug)]
+struct DeviceArgs {
+    #[command(flatten)]
+    adapter: AdapterArgs,
+    /// Multiply floats of more than 8 rows in f16
+    #[arg(long)]
+    f16: bool,
+}
+
+impl DeviceArgs {
+    fn open(&self) -> Result<Arc<Gpu>> {
+        self.adapter.open_with(self.f16)
+    }
+}
+
 impl AdapterArgs {
     fn open(&self) -> Result<Arc<Gpu>> {
+        self.open_with(false)
+    }
+
+    fn open_with(&self, half: bool) -> Result<Arc<Gpu>> {
         let options = OpenOptions {
             adapter: self.adapter.clone(),
+            half,
             tiles: common::tiles_folder(),
             ..OpenOptions::default()
         };

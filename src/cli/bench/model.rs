@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use super::super::columns::aligned;
 use super::super::common::{self, ModelArgs};
 use super::super::{eval, latency};
-use super::{AdapterArgs, JsonArgs, time};
+use super::{DeviceArgs, JsonArgs, time};
 
 /// Time whole models in several formats: prefill, decoding, first token, loading, memory
 ///
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     json: JsonArgs,
     #[command(flatten)]
-    adapter: AdapterArgs,
+    device: DeviceArgs,
 }
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
             model.name()
         );
     }
-    let gpu = args.adapter.open()?;
+    let gpu = args.device.open()?;
     let json = args.json.begin()?;
     common::note("adapter", &common::device_line(Some(&gpu)));
     common::note("model", &common::model_line(&model));

@@ -98,6 +98,8 @@ pub(crate) struct Settings {
     pub(crate) batch: usize,
     pub(crate) trials: usize,
     pub(crate) naive: bool,
+    #[serde(default)]
+    pub(crate) f16: bool,
     pub(crate) version: String,
 }
 
@@ -135,6 +137,7 @@ impl Settings {
             batch: run.batch.unwrap_or(batch),
             trials: run.trials.unwrap_or(200),
             naive: problem.device.naive,
+            f16: problem.device.f16,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
@@ -195,6 +198,7 @@ impl Settings {
         problem.max_bits_per_weight = self.max_bits_per_weight;
         problem.latency_tokens = Some(self.latency_tokens);
         problem.device.naive = self.naive;
+        problem.device.f16 = self.f16;
         *sampler = Some(spec);
         run.seed = Some(self.seed);
         run.batch = Some(self.batch);
