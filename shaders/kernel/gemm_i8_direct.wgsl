@@ -40,16 +40,24 @@ fn excess(w: Four) -> vec4<i32> {
     return BIAS * vec4<i32>(code_sum(w.a), code_sum(w.b), code_sum(w.c), code_sum(w.d));
 }
 
-// Adds the products of one chunk of four rows of W with this invocation's row of x.
-fn advance(totals: Totals, w: Four, x: Codes) -> Totals {
-    var t = advance_quad(totals, quad(w, 0u), x.q[0]);
-    t = advance_quad(t, quad(w, 1u), x.q[1]);
-    t = advance_quad(t, quad(w, 2u), x.q[2]);
-    t = advance_quad(t, quad(w, 3u), x.q[3]);
-    t = advance_quad(t, quad(w, 4u), x.q[4]);
-    t = advance_quad(t, quad(w, 5u), x.q[5]);
-    t = advance_quad(t, quad(w, 6u), x.q[6]);
-    return advance_quad(t, quad(w, 7u), x.q[7]);
+// Adds the products of one chunk of four rows of W with row `row` of x. Row by row, as the sums of one row and what it is
+// multiplied with are all that registers hold.
+fn row_sum(sum: vec4<i32>, w: Four, x: Codes, row: u32) -> vec4<i32> {
+    var s = summed(sum, quad(w, 0u), subgroupShuffle(x.q[0], row));
+    s = summed(s, quad(w, 1u), subgroupShuffle(x.q[1], row));
+    s = summed(s, quad(w, 2u), subgroupShuffle(x.q[2], row));
+    s = summed(s, quad(w, 3u), subgroupShuffle(x.q[3], row));
+    s = summed(s, quad(w, 4u), subgroupShuffle(x.q[4], row));
+    s = summed(s, quad(w, 5u), subgroupShuffle(x.q[5], row));
+    s = summed(s, quad(w, 6u), subgroupShuffle(x.q[6], row));
+    return summed(s, quad(w, 7u), subgroupShuffle(x.q[7], row));
+}
+
+// Adds the products of one chunk of four rows of W with eight rows of x, this invocation's among them.
+fn advance(t: Totals, w: Four, x: Codes) -> Totals {
+    return Totals(array<vec4<i32>, 8>(
+        row_sum(t.i[0], w, x, 0u), row_sum(t.i[1], w, x, 1u), row_sum(t.i[2], w, x, 2u), row_sum(t.i[3], w, x, 3u),
+        row_sum(t.i[4], w, x, 4u), row_sum(t.i[5], w, x, 5u), row_sum(t.i[6], w, x, 6u), row_sum(t.i[7], w, x, 7u)));
 }
 
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
