@@ -74,7 +74,7 @@ install_optuna
 # With the tests: they share what they need with the program, in the same features, so that nothing is compiled twice.
 step 'build'
 cargo test --release --no-run
-anybit="${CARGO_TARGET_DIR:-target}/release/anybit"
+anybit="$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release/anybit"
 
 step 'adapters'
 # A driver can be there without hardware for it, for instance in a container.
