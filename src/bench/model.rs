@@ -98,7 +98,7 @@ pub fn run(gpu: &Arc<Gpu>, model: &Model, spec: Spec, options: Options) -> Resul
     gpu.reset_peak();
     reset_host_peak();
     let start = Instant::now();
-    let mut resident = Resident::new(gpu.clone(), None);
+    let mut resident = Resident::new(gpu.clone(), None).with_stacks();
     let session = SessionOptions { sequences: 1, context, fused, keep: false };
     let mut runner = Runner::gpu(&mut resident, graph.clone(), model, &assignment, session)?;
     gpu.wait()?;

@@ -126,7 +126,7 @@ pub fn run(device: &OpenOptions, model: &Model, spec: Spec, options: Options) ->
             note("open", start);
             let session = SessionOptions { sequences: 1, context, fused, keep: false };
             let start = Instant::now();
-            let mut resident = Resident::new(gpu.clone(), None);
+            let mut resident = Resident::new(gpu.clone(), None).with_stacks();
             let mut runner = Runner::gpu(&mut resident, graph.clone(), model, &assignment, session)?;
             gpu.wait()?;
             note("load", start);
@@ -148,7 +148,7 @@ pub fn run(device: &OpenOptions, model: &Model, spec: Spec, options: Options) ->
             pipelines = gpu.pipeline_count();
             // The last one to hold the device writes the cache.
             drop((runner, resident, gpu));
-            let mut resident = Resident::new(Arc::new(Gpu::open(device)?), None);
+            let mut resident = Resident::new(Arc::new(Gpu::open(device)?), None).with_stacks();
             let mut runner = Runner::gpu(&mut resident, graph.clone(), model, &assignment, session)?;
             let start = Instant::now();
             runner.prepare(options.prompt, 1)?;

@@ -82,7 +82,7 @@ pub fn verify_model(gpu: &Arc<Gpu>, check: &ModelCheck) -> Result<Vec<NodeResult
     }
     let lengths = [longest, longest.div_ceil(3)];
     let options = SessionOptions { sequences: 2, context: graph.context.min(64), fused, keep: true };
-    let mut resident = Resident::new(gpu.clone(), None);
+    let mut resident = Resident::new(gpu.clone(), None).with_stacks();
     let mut session = Session::new(&mut resident, graph.clone(), weights, assignment.clone(), options)?;
     let mut executor = Executor::new(graph, weights, assignment, 2)?;
     let mut alone = Alone::new(check)?;

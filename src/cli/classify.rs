@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         fused: !args.device.naive,
         keep: false,
     };
-    let mut resident = gpu.clone().map(|gpu| Resident::new(gpu, None));
+    let mut resident = gpu.clone().map(|gpu| Resident::new(gpu, None).with_stacks());
     let mut runner = common::runner(&model, resident.as_mut(), &assignment, options)?;
     let bar = common::progress(texts.rows.len() as u64, "classifying");
     let start = Instant::now();

@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         fused: !args.device.naive,
         keep: false,
     };
-    let mut resident = gpu.map(|gpu| Resident::new(gpu, None));
+    let mut resident = gpu.map(|gpu| Resident::new(gpu, None).with_stacks());
     let mut runner = common::runner(&model, resident.as_mut(), &assignment, options)?;
     let bar = common::progress(texts.rows.len() as u64, "embedding");
     let start = Instant::now();

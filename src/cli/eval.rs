@@ -105,10 +105,10 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         fused: !args.device.naive,
         keep: false,
     };
-    let mut resident = gpu.clone().map(|gpu| Resident::new(gpu, None));
+    let mut resident = gpu.clone().map(|gpu| Resident::new(gpu, None).with_stacks());
     let mut runner = common::runner(&model, resident.as_mut(), &assignment, options)?;
     let uploaded = resident.as_ref().map_or(0, Resident::uploaded_bytes);
-    let mut other_resident = gpu.clone().map(|gpu| Resident::new(gpu, None));
+    let mut other_resident = gpu.clone().map(|gpu| Resident::new(gpu, None).with_stacks());
     let mut beside = match &baseline {
         Baseline::Same | Baseline::Missing(_) => None,
         Baseline::Own(assignment) => Some(common::runner(&model, resident.as_mut(), assignment, options)?),

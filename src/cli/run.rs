@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         fused: !args.device.naive,
         keep: false,
     };
-    let mut resident = gpu.map(|gpu| Resident::new(gpu, None));
+    let mut resident = gpu.map(|gpu| Resident::new(gpu, None).with_stacks());
     let mut runner = common::runner(&model, resident.as_mut(), &assignment, options)?;
     let bar = common::progress(inputs.rows as u64, "running");
     let start = Instant::now();

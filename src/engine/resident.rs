@@ -204,6 +204,7 @@ struct Entry {
 pub struct Resident {
     gpu: Arc<Gpu>,
     budget: Option<u64>,
+    stacks: bool,
     /// By what is stacked in them: one weight, or several of one format.
     matrices: HashMap<(Vec<WeightId>, Format), Entry>,
     /// Vectors, as they are or (biases) in the format of a spec, one or several joined.
@@ -224,6 +225,7 @@ impl Resident {
         Self {
             gpu,
             budget,
+            stacks: false,
             matrices: HashMap::new(),
             vectors: HashMap::new(),
             roundings: HashMap::new(),
@@ -233,6 +235,18 @@ impl Resident {
             reloaded: 0,
             evictions: 0,
         }
+    }
+
+    /// Lets sessions keep matrices that they multiply together, q, k and v of an attention, as one: for programs that run
+    /// one assignment. A session of another mix then uploads again what it needs by itself.
+    #[must_use]
+    pub fn with_stacks(self) -> Self {
+        Self { stacks: true, ..self }
+    }
+
+    /// Whether sessions keep matrices that they multiply together as one.
+    pub fn has_stacks(&self) -> bool {
+        self.stacks
     }
 
     /// The device.

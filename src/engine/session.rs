@@ -86,7 +86,10 @@ impl Session {
             invalid!("the assignment has {got} entries; this graph has {want} weights");
         }
         let gpu = resident.gpu().clone();
-        let stacks = if options.fused { stacks(&graph, &assignment) } else { Vec::new() };
+        let stacks = match options.fused && resident.has_stacks() {
+            true => stacks(&graph, &assignment),
+            false => Vec::new(),
+        };
         let mut matrices = vec![None; graph.weights.len()];
         let (mut biases, mut roundings) = (HashMap::new(), HashMap::new());
         for stack in &stacks {

@@ -18,7 +18,7 @@ fn products(session: &Session) -> usize {
 
 /// Runs a prefill of two sequences and a token of each; returns the products of the last step.
 fn run(model: &Model, assignment: &Assignment, fused: bool, keep: bool, what: &str) -> usize {
-    let mut resident = Resident::new(gpu(), None);
+    let mut resident = Resident::new(gpu(), None).with_stacks();
     let graph = Arc::new(model.graph().clone());
     let options = SessionOptions { sequences: 2, context: 16, fused, keep };
     let mut device =

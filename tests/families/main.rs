@@ -144,7 +144,7 @@ fn the_device_gives_the_logits_of_transformers() {
         for fused in [true, false] {
             let sequences = golden.prompts.len();
             let options = SessionOptions { sequences, context: graph.context, fused, keep: false };
-            let mut resident = Resident::new(gpu(), None);
+            let mut resident = Resident::new(gpu(), None).with_stacks();
             let mut runner = Runner::gpu(&mut resident, graph.clone(), &model, &assignment, options)
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
             check(&format!("{name}, fused {fused}"), &golden, &mut runner);
@@ -160,7 +160,7 @@ fn greedy_continuations_are_those_of_transformers() {
         let graph = Arc::new(model.graph().clone());
         let assignment = Assignment::native(&graph, &model.native_formats());
         let options = SessionOptions { sequences: 1, context: graph.context, fused: true, keep: false };
-        let mut resident = Resident::new(gpu(), None);
+        let mut resident = Resident::new(gpu(), None).with_stacks();
         let mut runner =
             Runner::gpu(&mut resident, graph.clone(), &model, &assignment, options).expect("a session");
         let options = GenerationOptions {

@@ -127,7 +127,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     let other = args.compare.map(|spec| Assignment::uniform(model.graph(), &model.native_formats(), spec));
     let job = job(args, &model, texts, sampling, stop)?;
     let gpu = args.device.open()?;
-    let mut resident = gpu.clone().map(|gpu| Resident::new(gpu, None));
+    let mut resident = gpu.clone().map(|gpu| Resident::new(gpu, None).with_stacks());
     let first = Outcome::new(&job, assignment)?;
     common::note("adapter", &common::device_line(gpu.as_deref()));
     common::note("backend", common::backend_name(gpu.as_deref()));

@@ -91,7 +91,7 @@ pub(crate) fn run(model: &ModelArgs, device: &DeviceArgs, args: &LatencyArgs, js
     let mut measured: Vec<Measured> = Vec::with_capacity(specs.len());
     for &spec in &specs {
         // Of its own, so that the uploads are those of this format and the one before leaves the device.
-        let mut resident = gpu.clone().map(|gpu| Resident::new(gpu, None));
+        let mut resident = gpu.clone().map(|gpu| Resident::new(gpu, None).with_stacks());
         let result = trial.measure(spec, resident.as_mut(), &mut || bar.inc(1));
         measured.push(result.with_context(|| format!("format {spec}"))?);
     }
