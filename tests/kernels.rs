@@ -170,7 +170,8 @@ fn every_kernel_and_format_has_cases() {
         assert!(!cases::reference(kernel).is_empty());
         let of_kernel = || all.iter().filter(|c| c.kernel == kernel);
         assert!(of_kernel().any(|c| c.cover), "{} is not covered", kernel.row().name);
-        if kernel.row().contract == Contract::None {
+        // In f16 formats are decoded by the fragments that the same kernel in f32 is tested with.
+        if kernel.row().contract == Contract::None || kernel.row().half {
             continue;
         }
         for format in FormatVariant::all() {
