@@ -27,34 +27,35 @@ fn shifted_bits(value: u32, exponent: i32) -> u32 {
 
 fn power(exponent: i32) -> f32 { return bitcast<f32>(u32(exponent + 127) << 23u); }
 
-// Factor of a group in f32, in two steps because exponents reach beyond f32's.
-fn factors(row: u32, k: u32) -> vec2<f32> {
+// Factor of the group of record `index`, which `word` holds, in f32; in two steps because exponents reach beyond f32's.
+fn factors_of(word: u32, index: u32) -> vec2<f32> {
     if SCALE == SCALE_FIXED { return vec2<f32>(1.0); }
-    if SCALE != SCALE_EXPONENT { return vec2<f32>(scale_at(row, k), 1.0); }
-    let exponent = exponent_at(row, k);
+    if SCALE != SCALE_EXPONENT { return vec2<f32>(bitcast<f32>(scale_bits_of(word, index)), 1.0); }
+    let exponent = exponent_of(word, index);
     if exponent >= 128 { return vec2<f32>(bitcast<f32>(0x7fc00000u | params.zero)); }
     let first = clamp(exponent, -126, 127);
     return vec2<f32>(power(first), power(clamp(exponent - first, -126, 127)));
 }
 
-fn quad_values(c: vec4<i32>) -> vec4<f32> {
-    return vec4<f32>(bitcast<f32>(scales[c.x]), bitcast<f32>(scales[c.y]),
-                     bitcast<f32>(scales[c.z]), bitcast<f32>(scales[c.w]));
+fn factors_at(row: u32, k: u32) -> vec2<f32> {
+    if SCALE == SCALE_FIXED { return vec2<f32>(1.0); }
+    let index = scale_index(row, k);
+    return factors_of(record_word(index), index);
 }
 
 fn weights_at(row: u32, chunk: u32) -> Weights {
     let c = chunk_codes(row * params.row_words + chunk * BITS);
     var w: Weights;
-    var f = factors(row, chunk * CHUNK);
+    var f = factors_at(row, chunk * CHUNK);
     for (var i = 0u; i < 8u; i++) {
         let k = min(chunk * CHUNK + 4u * i, params.cols - 1u);
         if SCALE_QUADS > 0u {
-            if i > 0u && SCALE_QUADS < 8u { f = factors(row, k); }
+            if i > 0u && SCALE_QUADS < 8u { f = factors_at(row, k); }
             w.v[i] = quad_values(c.q[i]) * f.x * f.y;
         } else {
             for (var e = 0u; e < 4u; e++) {
-                f = factors(row, min(chunk * CHUNK + 4u * i + e, params.cols - 1u));
-                w.v[i][e] = bitcast<f32>(scales[c.q[i][e]]) * f.x * f.y;
+                f = factors_at(row, min(chunk * CHUNK + 4u * i + e, params.cols - 1u));
+                w.v[i][e] = bitcast<f32>(scale_word(u32(c.q[i][e]))) * f.x * f.y;
             }
         }
     }
@@ -67,7 +68,7 @@ fn bits_at(row: u32, chunk: u32) -> Bits {
     for (var i = 0u; i < 8u; i++) {
         for (var e = 0u; e < 4u; e++) {
             let k = min(chunk * CHUNK + select(0u, 4u * i + e, SCALE_QUADS < 8u), params.cols - 1u);
-            let value = scales[c.q[i][e]];
+            let value = scale_word(u32(c.q[i][e]));
             if SCALE == SCALE_FIXED {
                 b.b[i][e] = value;
             } else if SCALE == SCALE_EXPONENT {

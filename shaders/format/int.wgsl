@@ -6,7 +6,7 @@ fn codes_at(row: u32, chunk: u32) -> Codes {
         for (var i = 0u; i < 8u; i++) { c.q[i] = 2 * c.q[i] - 1; }
     }
     if CODE == CODE_UNSIGNED {
-        let record = scales[FIRST_SCALE + scale_index(row, chunk * CHUNK)];
+        let record = scale_word(FIRST_SCALE + scale_index(row, chunk * CHUNK));
         let zero = i32((record >> 16u) & ((1u << BITS) - 1u));
         for (var i = 0u; i < 8u; i++) { c.q[i] -= zero; }
     }

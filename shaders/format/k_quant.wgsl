@@ -1,7 +1,7 @@
 // ggml's k-quants: 256 weights share a record of factors. K_RECORD 4 (q4_k, q5_k): d and dmin in binary16, then twelve
 // bytes with eight 6-bit factors and eight 6-bit minimums; K_RECORD 6 (q6_k): sixteen int8 factors, then d.
 // Products are exact in f32, so only the difference rounds.
-fn record_byte(at: u32) -> u32 { return (scales[at / 4u] >> (8u * (at % 4u))) & 0xffu; }
+fn record_byte(at: u32) -> u32 { return (scale_word(at / 4u) >> (8u * (at % 4u))) & 0xffu; }
 
 fn half_at(at: u32) -> f32 { return bitcast<f32>(half_bits(record_byte(at) | (record_byte(at + 1u) << 8u))); }
 

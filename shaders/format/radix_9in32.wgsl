@@ -72,7 +72,7 @@ fn aligned_bits(row: u32, chunk: u32) -> Bits {
     let k = chunk * CHUNK;
     let group = k / params.group;
     let position = k - group * params.group;
-    let info = scales[row * params.groups_per_row + group];
+    let info = scale_word(row * params.groups_per_row + group);
     let at = row * params.row_words + group * ((params.group + 8u) / 9u) + position / 9u;
     var s: Digits;
     s.range = range_of(info);
@@ -105,7 +105,7 @@ fn scattered_bits(row: u32, chunk: u32) -> Bits {
             let k = min(chunk * CHUNK + 4u * i + e, params.cols - 1u);
             let group = k / params.group;
             let position = k - group * params.group;
-            let info = scales[row * params.groups_per_row + group];
+            let info = scale_word(row * params.groups_per_row + group);
             let w = word(row * params.row_words + group * words_per_group + position / 9u);
             let d = digit(fraction(w), POWER[8u - position % 9u]);
             b.b[i][e] = value_bits(d, range_of(info));

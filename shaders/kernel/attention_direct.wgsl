@@ -1,11 +1,12 @@
 // attention_direct: attention for software drivers, where a workgroup is one CPU thread and a load costs as much as tens
 // of products: 8 queries share every key and value that is loaded; no workgroup memory, no barriers.
-// Partition: a workgroup owns 8 consecutive rows of the batch and one head. Keys advance in blocks of 8, one key per
+// Partition: a workgroup owns 8 consecutive rows of the batch and HEADS heads, one or two, that share keys and values. Keys advance in blocks of 8, one key per
 // invocation; then an invocation owns the output quads lane, lane + 8, ... of all 8 rows. Rows of different sequences
 // take turns: in the turn of one, the others see no key.
 // Preconditions: HEAD_DIM is a multiple of 8, strides and offsets are of 4. Keys a row does not see count by a weight of
 // 0, so values up to the last position of its sequence in the tile must be finite.
-const_assert WORKGROUP == 8u && TILE_M == 8u && HEAD_DIM % 8u == 0u;
+const_assert WORKGROUP == 8u && TILE_M == 8u && HEAD_DIM % 8u == 0u && (HEADS == 1u || HEADS == 2u);
+const TWO: bool = HEADS == 2u;
 const QUADS: u32 = HEAD_DIM / 4u;
 const SPANS: u32 = (QUADS + 7u) / 8u;  // of 8 quads, one per invocation
 const SLOTS: u32 = min(QUADS, 8u);
@@ -14,6 +15,8 @@ const NONE: u32 = 0xffffffffu;
 struct Numbers { low: vec4<f32>, high: vec4<f32> }  // one per row of the tile
 struct Limits { low: vec4<u32>, high: vec4<u32> }   // likewise
 struct Quads { v: array<vec4<f32>, 8> }             // one quad per row of the tile
+struct Keys { a: Pair, b: Pair, c: Pair, d: Pair }  // eight quads of this invocation's key
+struct Softmax { top: Numbers, sum: Numbers, weights: Numbers, correction: Numbers }  // sum: of this invocation's keys
 
 // The same number of every row, each from the invocation that holds it.
 fn of_rows(own: u32) -> Limits {
@@ -45,18 +48,25 @@ fn scored_quad(s: Numbers, q: Quads, k: vec4<f32>, i: u32) -> Numbers {
                            dot(spread(q.v[6], i), k), dot(spread(q.v[7], i), k)));
 }
 
-// Quads i and i + 1; those past the head meet queries of 0.
-fn scored(s: Numbers, q: Quads, k0: u32, first: u32, i: u32) -> Numbers {
+// Quads `quad` and the next one of the key at k0; those past the head meet queries of 0.
+fn key_pair(k0: u32, quad: u32) -> Pair { return k_cache_pair((k0 + min(quad, QUADS - 2u)) / 2u); }
+
+fn keys_at(k0: u32, first: u32) -> Keys {
+    var k: Keys;
+    k.a = key_pair(k0, first);
+    if SLOTS > 2u { k.b = key_pair(k0, first + 2u); }
+    if SLOTS > 4u { k.c = key_pair(k0, first + 4u); }
+    if SLOTS > 6u { k.d = key_pair(k0, first + 6u); }
+    return k;
+}
+
+fn scored(s: Numbers, q: Quads, k: Pair, i: u32) -> Numbers {
     if i >= SLOTS { return s; }
-    let k = k_cache_pair((k0 + min(first + i, QUADS - 2u)) / 2u);
     return scored_quad(scored_quad(s, q, k.low, i), q, k.high, i + 1u);
 }
 
-fn scored_span(sums: Numbers, q: Quads, k0: u32, first: u32) -> Numbers {
-    var s = scored(sums, q, k0, first, 0u);
-    s = scored(s, q, k0, first, 2u);
-    s = scored(s, q, k0, first, 4u);
-    return scored(s, q, k0, first, 6u);
+fn scored_span(sums: Numbers, q: Quads, k: Keys) -> Numbers {
+    return scored(scored(scored(scored(sums, q, k.a, 0u), q, k.b, 2u), q, k.c, 4u), q, k.d, 6u);
 }
 
 // Adds value `key` of the block, whose quad of this invocation is v, by the weight it has for every row.
@@ -82,19 +92,41 @@ fn own_quad(v: Pair, half: u32, lane: u32) -> vec4<f32> {
     return select(subgroupShuffle(v.low, holder), subgroupShuffle(v.high, holder), lane % 2u == 1u);
 }
 
-fn weighted_block(sums: Quads, c: Numbers, w: Numbers, base: u32, first: u32, last: u32, head: u32, first_quad: u32,
-                  lane: u32) -> Quads {
+// This invocation's quad of every value of the block.
+fn values_of(base: u32, first: u32, last: u32, head: u32, first_quad: u32, lane: u32) -> Quads {
+    let a = two_values(base, first, 0u, last, head, first_quad, lane);
+    let b = two_values(base, first, 2u, last, head, first_quad, lane);
+    let c = two_values(base, first, 4u, last, head, first_quad, lane);
+    let d = two_values(base, first, 6u, last, head, first_quad, lane);
+    return Quads(array<vec4<f32>, 8>(own_quad(a, 0u, lane), own_quad(a, 1u, lane), own_quad(b, 0u, lane), own_quad(b, 1u, lane),
+                                     own_quad(c, 0u, lane), own_quad(c, 1u, lane), own_quad(d, 0u, lane), own_quad(d, 1u, lane)));
+}
+
+fn weighted_block(sums: Quads, s: Softmax, v: Quads) -> Quads {
+    let c = s.correction;
     var acc = Quads(array<vec4<f32>, 8>(
         sums.v[0] * c.low.x, sums.v[1] * c.low.y, sums.v[2] * c.low.z, sums.v[3] * c.low.w,
         sums.v[4] * c.high.x, sums.v[5] * c.high.y, sums.v[6] * c.high.z, sums.v[7] * c.high.w));
-    var v = two_values(base, first, 0u, last, head, first_quad, lane);
-    acc = weighted(weighted(acc, w, own_quad(v, 0u, lane), 0u), w, own_quad(v, 1u, lane), 1u);
-    v = two_values(base, first, 2u, last, head, first_quad, lane);
-    acc = weighted(weighted(acc, w, own_quad(v, 0u, lane), 2u), w, own_quad(v, 1u, lane), 3u);
-    v = two_values(base, first, 4u, last, head, first_quad, lane);
-    acc = weighted(weighted(acc, w, own_quad(v, 0u, lane), 4u), w, own_quad(v, 1u, lane), 5u);
-    v = two_values(base, first, 6u, last, head, first_quad, lane);
-    return weighted(weighted(acc, w, own_quad(v, 0u, lane), 6u), w, own_quad(v, 1u, lane), 7u);
+    acc = weighted(weighted(acc, s.weights, v.v[0], 0u), s.weights, v.v[1], 1u);
+    acc = weighted(weighted(acc, s.weights, v.v[2], 2u), s.weights, v.v[3], 3u);
+    acc = weighted(weighted(acc, s.weights, v.v[4], 4u), s.weights, v.v[5], 5u);
+    return weighted(weighted(acc, s.weights, v.v[6], 6u), s.weights, v.v[7], 7u);
+}
+
+// Takes in the scores of a block; `low` and `high` say which rows see this invocation's key.
+fn softened(old: Softmax, scores: Numbers, low: vec4<bool>, high: vec4<bool>) -> Softmax {
+    let s = Numbers(select(vec4<f32>(-3.0e38), scores.low, low), select(vec4<f32>(-3.0e38), scores.high, high));
+    let top = Numbers(max(old.top.low, largest_of(s.low)), max(old.top.high, largest_of(s.high)));
+    let weights = Numbers(select(vec4<f32>(), exp(s.low - top.low), low), select(vec4<f32>(), exp(s.high - top.high), high));
+    let correction = Numbers(exp(old.top.low - top.low), exp(old.top.high - top.high));
+    let sum = Numbers(old.sum.low * correction.low + weights.low, old.sum.high * correction.high + weights.high);
+    return Softmax(top, sum, weights, correction);
+}
+
+fn unseen() -> Softmax {
+    var s: Softmax;
+    s.top = Numbers(vec4<f32>(-3.0e38), vec4<f32>(-3.0e38));
+    return s;
 }
 
 // Largest and sum over the invocations: eight broadcasts are a third of a subgroup operation there.
@@ -112,19 +144,35 @@ fn store(t: u32, h: u32, quad: u32, result: vec4<f32>) {
     if t < params.m && quad < QUADS { y[t * params.y_stride / 4u + h * QUADS + quad] = result; }
 }
 
+fn store_rows(t: u32, h: u32, quad: u32, acc: Quads, factor: Numbers) {
+    store(t, h, quad, acc.v[0] * factor.low.x);
+    store(t + 1u, h, quad, acc.v[1] * factor.low.y);
+    store(t + 2u, h, quad, acc.v[2] * factor.low.z);
+    store(t + 3u, h, quad, acc.v[3] * factor.low.w);
+    store(t + 4u, h, quad, acc.v[4] * factor.high.x);
+    store(t + 5u, h, quad, acc.v[5] * factor.high.y);
+    store(t + 6u, h, quad, acc.v[6] * factor.high.z);
+    store(t + 7u, h, quad, acc.v[7] * factor.high.w);
+}
+
+fn reciprocals(sum: Numbers) -> Numbers { return Numbers(1.0 / sum_of(sum.low), 1.0 / sum_of(sum.high)); }
+
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
-    let row = folded(group, groups);
-    let t = (row / params.heads) * TILE_M;
-    let h = row % params.heads;
+    let tile = folded(group, groups);
+    let t = (tile / (params.heads / HEADS)) * TILE_M;
+    let h = tile % (params.heads / HEADS) * HEADS;
     if t >= params.m { return; }
     let head = h / (params.heads / params.kv_heads);
     let own = min(t + lane, params.m - 1u);  // a row past the end repeats the last one and is never stored
     let own_seen = seen_by(own);
     var pending = tokens[own].sequence;
     let q = queries(t, h, lane);
-    var top = Numbers(vec4<f32>(-3.0e38), vec4<f32>(-3.0e38));
-    var sum = Numbers();  // of the weights of this invocation's keys
+    var q2: Quads;  // of the second of two heads, as s2 and acc2
+    if TWO { q2 = queries(t, h + 1u, lane); }
+    var s = unseen();
+    var s2 = unseen();
     var acc: array<Quads, SPANS>;
+    var acc2: array<Quads, select(1u, SPANS, TWO)>;
     for (var turn = 0u; turn < 8u; turn++) {
         let sequence = subgroupMin(pending);
         if sequence == NONE { break; }
@@ -139,40 +187,40 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         for (var first = subgroupMin(begin); first < keys; first += 8u) {
             let j = first + lane;
             let k0 = ((base + min(j, keys - 1u)) * params.kv_heads + head) * QUADS;
-            var s = Numbers();
+            var scores = Numbers();
+            var scores2 = Numbers();
             if SPANS == 1u {
-                s = scored_span(s, q, k0, 0u);
+                let k = keys_at(k0, 0u);
+                scores = scored_span(scores, q, k);
+                if TWO { scores2 = scored_span(scores2, q2, k); }
             } else {
-                for (var i = 0u; i < SPANS; i++) { s = scored_span(s, queries(t, h, 8u * i + lane), k0, 8u * i); }
+                for (var i = 0u; i < SPANS; i++) {
+                    let k = keys_at(k0, 8u * i);
+                    scores = scored_span(scores, queries(t, h, 8u * i + lane), k);
+                    if TWO { scores2 = scored_span(scores2, queries(t, h + 1u, 8u * i + lane), k); }
+                }
             }
             let low = (vec4<u32>(j) >= begins.low) & (vec4<u32>(j) < ends.low);
             let high = (vec4<u32>(j) >= begins.high) & (vec4<u32>(j) < ends.high);
-            s = Numbers(select(vec4<f32>(-3.0e38), s.low, low), select(vec4<f32>(-3.0e38), s.high, high));
-            let now = Numbers(max(top.low, largest_of(s.low)), max(top.high, largest_of(s.high)));
-            let weights = Numbers(select(vec4<f32>(), exp(s.low - now.low), low),
-                                  select(vec4<f32>(), exp(s.high - now.high), high));
-            let correction = Numbers(exp(top.low - now.low), exp(top.high - now.high));
-            sum = Numbers(sum.low * correction.low + weights.low, sum.high * correction.high + weights.high);
-            top = now;
+            s = softened(s, scores, low, high);
+            if TWO { s2 = softened(s2, scores2, low, high); }
             if SPANS == 1u {
-                acc[0] = weighted_block(acc[0], correction, weights, base, first, keys - 1u, head, 0u, lane);
+                let v = values_of(base, first, keys - 1u, head, 0u, lane);
+                acc[0] = weighted_block(acc[0], s, v);
+                if TWO { acc2[0] = weighted_block(acc2[0], s2, v); }
             } else {
                 for (var i = 0u; i < SPANS; i++) {
-                    acc[i] = weighted_block(acc[i], correction, weights, base, first, keys - 1u, head, 8u * i, lane);
+                    let v = values_of(base, first, keys - 1u, head, 8u * i, lane);
+                    acc[i] = weighted_block(acc[i], s, v);
+                    if TWO { acc2[i] = weighted_block(acc2[i], s2, v); }
                 }
             }
         }
     }
-    let factor = Numbers(1.0 / sum_of(sum.low), 1.0 / sum_of(sum.high));
-    for (var i = 0u; i < SPANS; i++) {
-        let quad = 8u * i + lane;
-        store(t, h, quad, acc[i].v[0] * factor.low.x);
-        store(t + 1u, h, quad, acc[i].v[1] * factor.low.y);
-        store(t + 2u, h, quad, acc[i].v[2] * factor.low.z);
-        store(t + 3u, h, quad, acc[i].v[3] * factor.low.w);
-        store(t + 4u, h, quad, acc[i].v[4] * factor.high.x);
-        store(t + 5u, h, quad, acc[i].v[5] * factor.high.y);
-        store(t + 6u, h, quad, acc[i].v[6] * factor.high.z);
-        store(t + 7u, h, quad, acc[i].v[7] * factor.high.w);
+    let factor = reciprocals(s.sum);
+    for (var i = 0u; i < SPANS; i++) { store_rows(t, h, 8u * i + lane, acc[i], factor); }
+    if TWO {
+        let factor2 = reciprocals(s2.sum);
+        for (var i = 0u; i < SPANS; i++) { store_rows(t, h + 1u, 8u * i + lane, acc2[i], factor2); }
     }
 }

@@ -1,4 +1,4 @@
-// The four columns of y that an invocation of a *_direct kernel owns: WORKGROUP apart, each stored by itself.
+// The four columns of y that an invocation of a *_direct kernel owns (of eight, the first or the last four): WORKGROUP apart, each stored by itself.
 fn first_column(lane: u32) -> u32 { return lane; }
 
 fn own_columns(first: u32) -> vec4<u32> {
@@ -7,7 +7,7 @@ fn own_columns(first: u32) -> vec4<u32> {
 
 fn end_row(m: u32, first: u32, sums: vec4<f32>) {
     if m >= params.m { return; }
-    for (var j = 0u; j < THREAD_N; j++) {
+    for (var j = 0u; j < 4u; j++) {
         let n = first + j * WORKGROUP;
         if n < params.rows { finish(m, n, sums[j]); }
     }
@@ -15,7 +15,7 @@ fn end_row(m: u32, first: u32, sums: vec4<f32>) {
 
 fn end_counts(m: u32, first: u32, sums: vec4<i32>, scales: vec4<f32>) {
     if m >= params.m { return; }
-    for (var j = 0u; j < THREAD_N; j++) {
+    for (var j = 0u; j < 4u; j++) {
         let n = first + j * WORKGROUP;
         if n < params.rows { finish_i32(m, n, sums[j], scales[j]); }
     }

@@ -5,7 +5,7 @@ fn first_patch(row: u32) -> u32 {
     var high = params.patches;
     while low < high {
         let middle = (low + high) / 2u;
-        if scales[params.patch_at + 4u * middle] < row { low = middle + 1u; } else { high = middle; }
+        if scale_word(params.patch_at + 4u * middle) < row { low = middle + 1u; } else { high = middle; }
     }
     return low;
 }
@@ -13,8 +13,8 @@ fn first_patch(row: u32) -> u32 {
 fn patched_bits(row: u32, k: u32, bits: u32) -> u32 {
     for (var i = first_patch(row); i < params.patches; i++) {
         let at = params.patch_at + 4u * i;
-        if scales[at] != row || scales[at + 1u] > k { break; }
-        if scales[at + 1u] == k { return scales[at + 2u]; }
+        if scale_word(at) != row || scale_word(at + 1u) > k { break; }
+        if scale_word(at + 1u) == k { return scale_word(at + 2u); }
     }
     return bits;
 }

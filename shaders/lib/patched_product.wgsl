@@ -3,9 +3,9 @@ fn patched(m: u32, n: u32, sum: f32) -> f32 {
     var total = sum;
     for (var i = first_patch(n); i < params.patches; i++) {
         let at = params.patch_at + 4u * i;
-        if scales[at] != n { break; }
-        let k = scales[at + 1u];
-        total += x[(m * params.x_stride + k) / 4u][k % 4u] * bitcast<f32>(scales[at + 3u]);
+        if scale_word(at) != n { break; }
+        let k = scale_word(at + 1u);
+        total += x[(m * params.x_stride + k) / 4u][k % 4u] * bitcast<f32>(scale_word(at + 3u));
     }
     return total;
 }

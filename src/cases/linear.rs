@@ -62,7 +62,8 @@ fn products(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
                 Format::MxIntCuda { .. } => another_partition,
                 // Their blocks fit no other width.
                 Format::Ggml(_) => another_partition,
-                _ => another_partition || cols == 512 && !stands_for_others(format),
+                // Long rows have a partition of their own.
+                _ => another_partition || (cols == 512 || cols > 1024) && !stands_for_others(format),
             };
             if skip {
                 continue;

@@ -196,7 +196,9 @@ fn row(kernel: Kernel) -> Row {
     match kernel {
         Kernel::Dequantize => row("format::Packed::decode", matrix::dequantize),
         Kernel::Embed => row("reference::embed", matrix::embed),
-        Kernel::Gemv | Kernel::Gemm | Kernel::GemmDirect => row("reference::linear", linear::float),
+        Kernel::Gemv | Kernel::GemvDirect | Kernel::Gemm | Kernel::GemmDirect => {
+            row("reference::linear", linear::float)
+        }
         Kernel::GemmF16 => row("reference::linear", linear::half),
         Kernel::GemvI8 | Kernel::GemmI8 | Kernel::GemmI8Direct => {
             row("reference::linear_integer", linear::integer)

@@ -18,6 +18,7 @@ use crate::shader::{Contract, Epilogue, Kernel, Tile, Variant};
 pub(super) fn serves(kernel: Kernel, m: usize) -> bool {
     match kernel {
         Kernel::Gemv | Kernel::GemvI8 => m <= 8,
+        Kernel::GemvDirect => m == 1,
         _ if kernel.row().direct => m >= 2,
         _ => m >= 9,
     }
@@ -27,6 +28,7 @@ pub(super) fn serves(kernel: Kernel, m: usize) -> bool {
 fn tile(gpu: &Device, kernel: Kernel, m: usize, cols: usize) -> Tile {
     match kernel {
         Kernel::Gemv | Kernel::GemvI8 => Tile::gemv(gpu.class(), m, cols),
+        Kernel::GemvDirect => Tile::gemv_direct(cols),
         Kernel::GemmPairedDirect => Tile::paired(),
         _ if kernel.row().direct => Tile::direct(m, kernel != Kernel::GemmDirect),
         _ => Tile::gemm(),
@@ -170,7 +172,7 @@ impl Product {
         }
         for part in &matrix.parts {
             let rows = part.rows as u64;
-            let groups = if matches!(self.kernel, Kernel::Gemv | Kernel::GemvI8) {
+            let groups = if tile.tile_n == 1 {
                 rows.div_ceil(u64::from(tile.workgroup / tile.lanes * tile.thread_n))
             } else {
                 (self.m as u64).div_ceil(tile.tile_m.into()) * rows.div_ceil(tile.tile_n.into())

@@ -13,6 +13,8 @@ use crate::shader::{DeviceClass, Kernel, Tile, Variant};
 const MANY_WORKGROUPS: usize = 512;
 /// Positions of the context for each part: fewer would not pay for joining them.
 const POSITIONS_PER_PART: usize = 256;
+/// Rows from which two heads that share keys are one tile on software drivers: its kernel takes longer to compile.
+const ROWS_OF_TWO_HEADS: usize = 256;
 /// More parts would take longer to join than they save.
 const MOST_PARTS: usize = 32;
 
@@ -80,7 +82,12 @@ impl Lowering<'_> {
                 true => (Kernel::AttentionDirect, Tile::attention_direct()),
                 false => (Kernel::Attention, Tile::attention(gpu.class())),
             };
-            let variant = Variant::plain(kernel, tile).constant("HEAD_DIM", head_dim as u32);
+            let mut variant = Variant::plain(kernel, tile).constant("HEAD_DIM", head_dim as u32);
+            let both = direct && (heads / kv_heads).is_multiple_of(2) && q.rows >= ROWS_OF_TWO_HEADS;
+            let heads_of_tile = if both { 2 } else { 1 };
+            if direct {
+                variant = variant.constant("HEADS", heads_of_tile);
+            }
             let buffers = [
                 ("x", &q.buffer),
                 ("tokens", self.c.tokens),
@@ -92,7 +99,7 @@ impl Lowering<'_> {
             if parts > 1 {
                 return self.attention_in_parts(parts, head_dim, &buffers, &params, y);
             }
-            let groups = q.rows.div_ceil(tile.tile_m as usize) * heads;
+            let groups = q.rows.div_ceil(tile.tile_m as usize) * (heads / heads_of_tile as usize);
             return self.dispatch(&variant, &buffers, &params, groups as u64);
         }
         let (scores, weights) = match self.scores.get(&(rows * span)) {

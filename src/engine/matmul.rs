@@ -108,7 +108,7 @@ pub(super) fn multiply(
         };
         let pipeline = pipeline(gpu, choice, format, operand, epilogue, quads)?;
         let tile = pipeline.tile;
-        let groups = if choice.method == Method::Gemv {
+        let groups = if tile.tile_n == 1 {
             (part.rows as u64).div_ceil(u64::from(tile.workgroup / tile.lanes * tile.thread_n))
         } else {
             (m as u64).div_ceil(tile.tile_m.into()) * (part.rows as u64).div_ceil(tile.tile_n.into())
@@ -148,10 +148,13 @@ fn choice(gpu: &Gpu, format: FormatVariant, m: usize, n: usize, k: usize, operan
     let half = gpu.half() && !integer && m > GEMV_ROWS;
     // Only one kernel reads narrow fields.
     let tuned = (!narrow).then(|| gpu.tuned(&Product::new(format.name(), integer, m, n, k))).flatten();
-    let runs = |choice: &Choice| match choice.method {
-        Method::Gemv => m <= choice.tile.tile_m as usize && !half,
-        Method::Tiled => true,
-        Method::Direct => gpu.direct() && !half,
+    let runs = |choice: &Choice| {
+        let fits = match choice.method {
+            Method::Gemv => !half,
+            Method::Tiled => true,
+            Method::Direct => gpu.direct() && !half,
+        };
+        fits && choice.serves(m, integer)
     };
     tuned.filter(runs).unwrap_or_else(|| match half {
         true => Choice { method: Method::Tiled, tile: Tile::gemm() },
@@ -198,7 +201,7 @@ fn pipeline(
         (Method::Tiled, Operand::Float { .. }) if gpu.half() => (Kernel::GemmF16, choice.tile),
         (Method::Direct, Operand::Codes { bits: 4, .. }) => (Kernel::GemmPairedDirect, Tile::paired()),
         (Method::Direct, Operand::Codes { bits: 2, .. }) => (Kernel::GemmPlanesDirect, choice.tile),
-        (method, operand) => (method.kernel(matches!(operand, Operand::Codes { .. })), choice.tile),
+        (_, operand) => (choice.kernel(matches!(operand, Operand::Codes { .. })), choice.tile),
     };
     let mut variant = Variant {
         format: Some(format),

@@ -92,6 +92,8 @@ pub struct Trials {
     selected: Vec<bool>,
     states: Vec<State>,
     history: History,
+    /// What the last trial did and made, while the history has not kept its share of it.
+    pending: Option<(Vec<Fate>, Vec<Option<Content>>)>,
     /// Whether a value outlives its trial.
     keeps: bool,
     /// `[in flight][state]` tallies of 4 numbers.
@@ -165,6 +167,7 @@ impl Trials {
             selected,
             states,
             history,
+            pending: None,
             keeps,
             results,
             has_baseline: false,
@@ -247,6 +250,8 @@ impl Trials {
                 }
             }
             let numbers = self.gpu().read::<f32>(&self.results, group.len() * self.states.len() * 4)?;
+            // The device copies while the caller decides what comes next.
+            self.settle()?;
             let of_slot = numbers.chunks((self.states.len() * 4).max(1));
             tallies.extend(of_slot.take(group.len()).map(|numbers| self.tally(numbers)));
         }
@@ -282,6 +287,7 @@ impl Trials {
         assignment: &Assignment,
         mut then: impl FnMut(usize, &mut State) -> Result<Option<Arc<Recording>>>,
     ) -> Result<()> {
+        self.settle()?;
         self.bind(weights, assignment)?;
         let gpu = self.gpu().clone();
         let contents = contents(&self.graph, &self.steps, assignment);
@@ -301,11 +307,20 @@ impl Trials {
         });
         self.states = states;
         result?;
+        self.pending = Some((fates, contents));
+        Ok(())
+    }
+
+    /// Puts aside what later trials may begin with of what the last one left.
+    fn settle(&mut self) -> Result<()> {
+        let Some((fates, contents)) = self.pending.take() else { return Ok(()) };
+        let gpu = self.gpu().clone();
         self.history.keep(&gpu, &self.states, &self.steps, &fates, &contents)
     }
 
     /// Takes no value for granted any more.
     fn forget(&mut self) {
+        self.pending = None;
         self.history.forget();
         self.states.iter_mut().for_each(State::forget);
     }

@@ -53,6 +53,8 @@ pub struct KernelRow {
     pub direct: bool,
     /// Computes in f16; needs a device that has those.
     pub half: bool,
+    /// Advances over runs of chunks whose scales are loaded at once.
+    pub runs: bool,
     /// Texts of `shaders/lib` that it calls besides.
     pub libraries: &'static [&'static str],
     /// Storage buffers besides codes, scales and those of the epilogue.
@@ -74,6 +76,7 @@ pub enum Kernel {
     Dequantize,
     Embed,
     Gemv,
+    GemvDirect,
     Gemm,
     GemmF16,
     GemmDirect,
@@ -169,7 +172,7 @@ macro_rules! row {
             $($field: $value,)*
             ..KernelRow {
                 name: $name, source: source!($name), contract: Contract::None, epilogue: false, reduces: false,
-                function: false, direct: false, half: false, libraries: &[], window: false, pairs: &[],
+                function: false, direct: false, half: false, runs: false, libraries: &[], window: false, pairs: &[],
                 bindings: &[$($binding),*], params: $params,
             }
         };
@@ -203,10 +206,11 @@ const TABLE: Binding = read("table", "array<u32>");
 
 impl Kernel {
     /// All kernels, in the order of the table.
-    pub const ALL: [Kernel; 51] = [
+    pub const ALL: [Kernel; 52] = [
         Kernel::Dequantize,
         Kernel::Embed,
         Kernel::Gemv,
+        Kernel::GemvDirect,
         Kernel::Gemm,
         Kernel::GemmF16,
         Kernel::GemmDirect,
@@ -277,7 +281,7 @@ impl Kernel {
         const FEW_ROWS: &[&str] = matrix_params!("m", "x_stride", "y_stride", "y_offset", "x_base", "ending");
         const TILES: &[&str] =
             matrix_params!("m", "x_stride", "y_stride", "y_offset", "m_first", "x_base", "ending");
-        const INTEGER: &[&str] = matrix_params!("m", "x_stride", "y_stride", "y_offset", "ending");
+        const OPEN: &[&str] = matrix_params!("m", "x_stride", "y_stride", "y_offset", "ending");
         const CACHE: &[&str] = &[
             "m", "heads", "kv_heads", "head_dim", "context", "span", "window", "scale", "x_stride",
             "x_offset", "y_stride",
@@ -293,6 +297,12 @@ impl Kernel {
                 row!(
                     "gemv", [X4, Y], FEW_ROWS,
                     contract: F, epilogue: true, window: true
+                )
+            }
+            Kernel::GemvDirect => {
+                row!(
+                    "gemv_direct", [X4, Y], OPEN,
+                    contract: F, epilogue: true, direct: true, runs: true
                 )
             }
             Kernel::Gemm => {
@@ -316,15 +326,15 @@ impl Kernel {
                 contract: I, epilogue: true, libraries: CHUNKS
             ),
             Kernel::GemmI8Direct => row!(
-                "gemm_i8_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], INTEGER,
+                "gemm_i8_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], OPEN,
                 contract: I, epilogue: true, direct: true, libraries: I32, pairs: &["x"]
             ),
             Kernel::GemmPairedDirect => row!(
-                "gemm_paired_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], INTEGER,
+                "gemm_paired_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], OPEN,
                 contract: I, epilogue: true, direct: true, libraries: I32
             ),
             Kernel::GemmPlanesDirect => row!(
-                "gemm_planes_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], INTEGER,
+                "gemm_planes_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], OPEN,
                 contract: I, epilogue: true, direct: true
             ),
             Kernel::Absmax => {
@@ -546,6 +556,6 @@ impl Kernel {
 }
 
 /// Bindings of a packed matrix.
-pub(super) fn packed(codes_type: &'static str, access: Access) -> [Binding; 2] {
-    [Binding { name: "codes", ty: codes_type, access }, read("scales", "array<u32>")]
+pub(super) fn packed(codes_type: &'static str, access: Access, scales_type: &'static str) -> [Binding; 2] {
+    [Binding { name: "codes", ty: codes_type, access }, read("scales", scales_type)]
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Access, Contract, TEXELS, lib};
+use super::{Access, Contract, KernelRow, TEXELS, lib};
 use crate::error::Result;
 use crate::format::{Codes, Format, Groups, Layout, Scale};
 
@@ -23,6 +23,18 @@ pub struct FormatVariant {
     texels: bool,
     /// The matrix has exceptions.
     patched: bool,
+    runs: Runs,
+}
+
+/// Runs of chunks whose scales are loaded at once, by kernels that want them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Runs {
+    /// A row: scales are part of the values.
+    Whole,
+    /// A group, or a row where it has one scale.
+    Groups,
+    /// The groups whose records fill four words.
+    Quads,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -127,7 +139,7 @@ impl FormatVariant {
             Groups::Tiles { cols: tile, .. } => tile >= cols && scale == ScaleKind::F32,
             Groups::Flat(_) => false,
         };
-        Self {
+        let variant = Self {
             codes,
             scale,
             groups: if own_fragment { GroupKind::Row } else { groups },
@@ -136,7 +148,27 @@ impl FormatVariant {
             wide: layout.row_words > 0 && layout.row_words.is_multiple_of(4),
             texels: false,
             patched,
-        }
+            runs: Runs::Whole,
+        };
+        let in_quad = match scale {
+            ScaleKind::F32 | ScaleKind::F16Zero => 4,
+            ScaleKind::F16 => 8,
+            ScaleKind::Exponent => 16,
+            ScaleKind::Fixed | ScaleKind::E4m3 => usize::MAX,
+        };
+        variant.with_runs(layout.groups_per_row > 0 && layout.groups_per_row.is_multiple_of(in_quad))
+    }
+
+    /// The same with runs of chunks, where it has them; `quads` says that the records of a row fill whole vec4.
+    fn with_runs(self, quads: bool) -> Self {
+        let table_of_quads = !matches!(self.codes, CodeKind::Table(1));
+        let runs = match self.codes {
+            _ if self.scale_per_element() || self.groups == GroupKind::Flat => Runs::Whole,
+            CodeKind::Float(_) | CodeKind::Radix9In32 { .. } | CodeKind::KQuant { .. } => Runs::Whole,
+            _ if quads && table_of_quads && self.groups == GroupKind::Row => Runs::Quads,
+            _ => Runs::Groups,
+        };
+        Self { runs, ..self }
     }
 
     /// The variant for a matrix `[rows, cols]` of `format` without exceptions.
@@ -158,6 +190,7 @@ impl FormatVariant {
             wide: true,
             texels: false,
             patched: false,
+            runs: Runs::Whole,
         }
     }
 
@@ -179,6 +212,11 @@ impl FormatVariant {
             (false, true) => "array<vec4<u32>>",
             (false, false) => "array<u32>",
         }
+    }
+
+    /// WGSL type of table, scales and exceptions, for a kernel that advances over runs or not.
+    pub(super) fn scales_type(self, runs: bool) -> &'static str {
+        if runs && self.runs == Runs::Quads { "array<vec4<u32>>" } else { "array<u32>" }
     }
 
     /// How the code words are bound.
@@ -282,6 +320,7 @@ impl FormatVariant {
             wide: false,
             texels: false,
             patched: false,
+            runs: Runs::Whole,
         };
         let mut all: Vec<Self> = (0..3).map(|kind| plain(CodeKind::Float(kind), ScaleKind::Fixed)).collect();
         for bits in 2..=8 {
@@ -328,6 +367,9 @@ impl FormatVariant {
         let both = [false, true];
         let mut all: Vec<Self> =
             all.into_iter().flat_map(|variant| both.map(|wide| Self { wide, ..variant })).collect();
+        // Kernels that advance over runs read the scales of long rows by four words.
+        let long = |scale| !matches!(scale, ScaleKind::Fixed | ScaleKind::E4m3);
+        all = all.into_iter().map(|variant| variant.with_runs(variant.wide && long(variant.scale))).collect();
         // How words are read does not depend on what is made of them: each way of reading once.
         let texels = [
             plain(CodeKind::Float(0), ScaleKind::Fixed),
@@ -335,12 +377,14 @@ impl FormatVariant {
             Self { row_scale: true, ..plain(CodeKind::Signed(2), ScaleKind::F32) },
             plain(CodeKind::Radix2In7, ScaleKind::F16),
         ];
-        all.extend(texels.map(|variant| Self { wide: true, ..variant }.with_texels()));
+        all.extend(texels.map(|variant| Self { wide: true, ..variant }.with_texels().with_runs(false)));
         all
     }
 
-    /// Appends constants and fragments that fulfil `contract`; `product` says that the kernel sums products.
-    pub(super) fn append(self, contract: Contract, product: bool, text: &mut String) {
+    /// Appends constants and fragments that fulfil the contract of a kernel.
+    pub(super) fn append(self, kernel: &KernelRow, text: &mut String) {
+        let wide_scales = kernel.runs && self.runs == Runs::Quads;
+        text.push_str(if wide_scales { lib!("scales_wide") } else { lib!("scales_narrow") });
         text.push_str(match (self.texels, self.wide) {
             (true, _) => lib!("codes_texels"),
             (false, true) => lib!("codes_wide"),
@@ -367,21 +411,39 @@ impl FormatVariant {
         constant("SCALE_QUADS", self.scale_quads.into());
         constant("HEAD", if let CodeKind::Table(bits) = self.codes { 1 << bits } else { 0 });
         let _ = writeln!(text, "const ROW_SCALE: bool = {};", self.row_scale);
-        text.push_str(lib!("half"));
+        text.push_str(if kernel.direct { lib!("half_converted") } else { lib!("half") });
         text.push_str(lib!("scale"));
         self.append_codes(text);
+        text.push_str(match self.codes {
+            CodeKind::Table(..=4) if kernel.direct => lib!("table_held"),
+            CodeKind::Table(_) => lib!("table_loaded"),
+            _ if kernel.direct => lib!("unprepared"),
+            _ => "",
+        });
         let integers = !matches!(
             self.codes,
             CodeKind::Float(_) | CodeKind::Table(_) | CodeKind::Radix9In32 { .. } | CodeKind::KQuant { .. }
         );
-        debug_assert!(contract != Contract::Integer || integers && !self.scale_per_element());
+        debug_assert!(kernel.contract != Contract::Integer || integers && !self.scale_per_element());
         if integers {
             text.push_str(lib!("scaled"));
             text.push_str(lib!("lift"));
         }
         text.push_str(if self.patched { lib!("patched") } else { lib!("unpatched") });
-        if product {
+        if kernel.epilogue {
             text.push_str(if self.patched { lib!("patched_product") } else { lib!("unpatched_product") });
+        }
+        if kernel.runs {
+            text.push_str(match self.codes {
+                _ if self.runs == Runs::Whole => lib!("values_whole"),
+                CodeKind::Table(_) => lib!("values_table"),
+                _ => lib!("values_codes"),
+            });
+            text.push_str(match self.runs {
+                Runs::Whole => "",
+                Runs::Groups => lib!("run_groups"),
+                Runs::Quads => lib!("run_quads"),
+            });
         }
     }
 

@@ -108,7 +108,11 @@ impl Variant {
         let row = self.kernel.row();
         let mut bindings = row.bindings.to_vec();
         if let Some(format) = &self.format {
-            bindings.extend(catalog::packed(format.codes_type(), format.codes_access()));
+            bindings.extend(catalog::packed(
+                format.codes_type(),
+                format.codes_access(),
+                format.scales_type(row.runs),
+            ));
         }
         if let Some(epilogue) = self.epilogue {
             bindings.extend(epilogue.bindings());
@@ -190,7 +194,7 @@ pub fn link(variant: &Variant) -> String {
         text.push_str(if variant.subgroup { lib!("reduce_subgroup") } else { lib!("reduce") });
     }
     if let Some(format) = &variant.format {
-        format.append(row.contract, row.epilogue, &mut text);
+        format.append(row, &mut text);
     }
     let mut function = row.function;
     if let Some(epilogue) = variant.epilogue {
@@ -272,7 +276,10 @@ pub fn all_variants() -> Vec<Variant> {
             Contract::None if kernel == Kernel::AttentionDirect => {
                 let tile = Tile::attention_direct();
                 let variant = Variant { subgroup: true, ..Variant::plain(kernel, tile) };
-                all.extend([8, 32, 80, 128].map(|d| variant.clone().constant("HEAD_DIM", d)));
+                let heads = [1, 2].map(|n| variant.clone().constant("HEADS", n));
+                let with =
+                    |variant: &Variant| [8, 32, 80, 128].map(|d| variant.clone().constant("HEAD_DIM", d));
+                all.extend(heads.iter().flat_map(with));
             }
             Contract::None if row.direct => {
                 let variant = Variant { subgroup: true, ..Variant::plain(kernel, Tile::rows()) };
@@ -336,6 +343,8 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
     for class in [DeviceClass::Gpu, DeviceClass::Cpu] {
         let mut tiles: Vec<Tile> = if gemv {
             [(1, 64), (2, 4096), (4, 4096), (8, 4096)].map(|(m, cols)| Tile::gemv(class, m, cols)).to_vec()
+        } else if kernel == Kernel::GemvDirect {
+            [64, 4096].map(|cols| Tile::gemv_direct(cols)).to_vec()
         } else if kernel == Kernel::GemmPairedDirect {
             vec![Tile::paired()]
         } else if direct {
@@ -347,7 +356,7 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
         if base.format.is_some_and(|format| format.name() == "int4 group") {
             let choices = [1, 8, 512].map(|m| Choice::candidates(class, direct, m, 4096, integer));
             for choice in choices.into_iter().flatten() {
-                let runs = choice.method.kernel(integer);
+                let runs = choice.kernel(integer);
                 if (runs == kernel || (runs, kernel) == (Kernel::Gemm, Kernel::GemmF16))
                     && !tiles.contains(&choice.tile)
                 {

@@ -89,6 +89,11 @@ impl Tile {
         }
     }
 
+    /// For GEMV in registers of one row of x by rows of `cols` weights.
+    pub const fn gemv_direct(cols: usize) -> Self {
+        Self { thread_n: if cols < 1024 { 4 } else { 8 }, ..Self::flat(8) }
+    }
+
     /// For tiled GEMM.
     pub const fn gemm() -> Self {
         Self { workgroup: 64, tile_m: 64, tile_n: 64, thread_m: 8, thread_n: 8, lanes: 1 }

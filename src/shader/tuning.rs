@@ -18,25 +18,8 @@ pub enum Method {
     Gemv,
     /// Tiles in workgroup memory.
     Tiled,
-    /// Tiles in registers, for software drivers; needs subgroups of at least 8.
+    /// Tiles in registers, one or eight and more rows of x, for software drivers; needs subgroups of at least 8.
     Direct,
-}
-
-impl Method {
-    /// All methods.
-    pub const ALL: [Self; 3] = [Self::Gemv, Self::Tiled, Self::Direct];
-
-    /// The kernel it stands for.
-    pub fn kernel(self, integer: bool) -> Kernel {
-        match (self, integer) {
-            (Self::Gemv, false) => Kernel::Gemv,
-            (Self::Gemv, true) => Kernel::GemvI8,
-            (Self::Tiled, false) => Kernel::Gemm,
-            (Self::Tiled, true) => Kernel::GemmI8,
-            (Self::Direct, false) => Kernel::GemmDirect,
-            (Self::Direct, true) => Kernel::GemmI8Direct,
-        }
-    }
 }
 
 /// How a product is partitioned.
@@ -60,16 +43,39 @@ impl std::fmt::Display for Choice {
 }
 
 impl Choice {
+    /// The kernel it stands for, of floats or of codes.
+    pub fn kernel(&self, integer: bool) -> Kernel {
+        match (self.method, integer) {
+            (Method::Gemv, false) => Kernel::Gemv,
+            (Method::Gemv, true) => Kernel::GemvI8,
+            (Method::Tiled, false) => Kernel::Gemm,
+            (Method::Tiled, true) => Kernel::GemmI8,
+            (Method::Direct, false) if self.tile.tile_m == 1 => Kernel::GemvDirect,
+            (Method::Direct, false) => Kernel::GemmDirect,
+            (Method::Direct, true) => Kernel::GemmI8Direct,
+        }
+    }
+
+    /// Whether it multiplies `m` rows of x, floats or codes.
+    pub fn serves(&self, m: usize, integer: bool) -> bool {
+        match self.method {
+            Method::Gemv => m <= self.tile.tile_m as usize,
+            Method::Tiled => true,
+            Method::Direct => self.tile.tile_m > 1 || m <= 1 && !integer,
+        }
+    }
+
     /// What plans use for `m` rows of x and rows of W of `k` weights where nothing was measured.
     pub fn default_for(class: DeviceClass, direct: bool, m: usize, k: usize, integer: bool) -> Self {
         let method = match class == DeviceClass::Cpu && direct {
-            true if m > 1 => Method::Direct,
+            true if m > 1 || !integer => Method::Direct,
             false if m > GEMV_ROWS => Method::Tiled,
             _ => Method::Gemv,
         };
         let tile = match method {
             Method::Gemv => Tile::gemv(class, m, k),
             Method::Tiled => Tile::gemm(),
+            Method::Direct if m <= 1 => Tile::gemv_direct(k),
             Method::Direct => Tile::direct(m, integer),
         };
         Self { method, tile }
@@ -99,6 +105,11 @@ impl Choice {
                     for thread_n in [1, 2, 4, 8] {
                         add(Method::Gemv, Tile { workgroup, lanes, thread_n, ..gemv });
                     }
+                }
+            }
+            if class == DeviceClass::Cpu && direct && m <= 1 && !integer {
+                for k in [64, 4096] {
+                    add(Method::Direct, Tile::gemv_direct(k));
                 }
             }
         }
@@ -139,7 +150,10 @@ impl Choice {
         let fits = match self.method {
             Method::Gemv => tile.tile_n == 1 && tile.thread_m == 1 && tile.is_gemv(),
             Method::Tiled => tile.tile_n > 1 && tile.lanes == 1,
-            Method::Direct => [8, 16].map(|m| Tile::direct(m, false)).contains(&tile),
+            Method::Direct => {
+                let tiles = [8, 16].map(|m| Tile::direct(m, false));
+                tiles.contains(&tile) || [64, 4096].map(Tile::gemv_direct).contains(&tile)
+            }
         };
         match fits {
             true => Ok(()),

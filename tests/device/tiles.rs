@@ -91,7 +91,7 @@ fn plans_take_what_was_measured_and_fall_back_where_it_does_not_fit() {
     let packed = format.encode(&values(N * K, 3), N, K).expect("weights");
     let all = Choice::candidates(gpu.class(), gpu.direct(), 3, K, false);
     let before = kernels(&gpu, &packed, 3);
-    let name = |choice: &Choice| choice.method.kernel(false).row().name;
+    let name = |choice: &Choice| choice.kernel(false).row().name;
     assert!(before[0].starts_with(name(&all[0])), "{before:?}");
     let other = all.iter().find(|choice| name(choice) != name(&all[0])).expect("another kernel");
     gpu.set_tuning(only(product(format, false, 3), *other)).expect("a legal choice");

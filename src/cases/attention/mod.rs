@@ -397,22 +397,36 @@ pub(super) fn fused(table: &mut Table) {
         if direct && !setting.head_dim.is_multiple_of(8) {
             continue;
         }
-        let variant = format!("head_dim {}", setting.head_dim);
-        table.add(variant, setting.shape(), Tolerance::Nmse(ONE_OP), move |gpu| {
-            let (q, width) = (setting.queries(), setting.heads().width());
-            let (keys, cache) = (setting.cache(32), setting.cache(33));
-            // The kernel of tiles wants multiples of four.
-            let (x_stride, y_stride) = if direct { (width + 12, width + 8) } else { (width + 7, width + 5) };
-            let (tokens, offset) = (setting.tokens(), 4);
-            let mut launch = setting.launch(gpu, (&q, &keys, &cache), offset, x_stride)?;
-            launch.output("y", tokens.len() * y_stride)?;
-            let tile = if direct { Tile::attention_direct() } else { Tile::attention(gpu.class()) };
-            let variant = Variant::plain(kernel, tile).constant("HEAD_DIM", setting.head_dim as u32);
-            let params = setting.params(x_stride, offset, y_stride);
-            let groups = (tokens.len().div_ceil(tile.tile_m as usize) * setting.heads) as u64;
-            let got = launch.dispatch(&variant, &[], &params, groups)?.single()?;
-            let want = setting.attention(&q, &keys, &cache);
-            Ok(Outcome::floats(got, strided(&want, width, y_stride, POISON), y_stride))
-        });
+        fused_case(table, setting, 1);
+        if direct && (setting.heads / setting.kv_heads).is_multiple_of(2) {
+            fused_case(table, setting, 2);
+        }
     }
+}
+
+/// `heads` of one tile, which only the kernel of tiles asks for.
+fn fused_case(table: &mut Table, setting: Setting, heads: usize) {
+    let kernel = table.kernel;
+    let direct = kernel == Kernel::AttentionDirect;
+    let of_two = if heads == 2 { " two heads" } else { "" };
+    let variant = format!("head_dim {}{of_two}", setting.head_dim);
+    table.add(variant, setting.shape(), Tolerance::Nmse(ONE_OP), move |gpu| {
+        let (q, width) = (setting.queries(), setting.heads().width());
+        let (keys, cache) = (setting.cache(32), setting.cache(33));
+        // The kernel of tiles wants multiples of four.
+        let (x_stride, y_stride) = if direct { (width + 12, width + 8) } else { (width + 7, width + 5) };
+        let (tokens, offset) = (setting.tokens(), 4);
+        let mut launch = setting.launch(gpu, (&q, &keys, &cache), offset, x_stride)?;
+        launch.output("y", tokens.len() * y_stride)?;
+        let tile = if direct { Tile::attention_direct() } else { Tile::attention(gpu.class()) };
+        let mut variant = Variant::plain(kernel, tile).constant("HEAD_DIM", setting.head_dim as u32);
+        if direct {
+            variant = variant.constant("HEADS", heads as u32);
+        }
+        let params = setting.params(x_stride, offset, y_stride);
+        let groups = (tokens.len().div_ceil(tile.tile_m as usize) * (setting.heads / heads)) as u64;
+        let got = launch.dispatch(&variant, &[], &params, groups)?.single()?;
+        let want = setting.attention(&q, &keys, &cache);
+        Ok(Outcome::floats(got, strided(&want, width, y_stride, POISON), y_stride))
+    });
 }

@@ -1,0 +1,2 @@
+// A format without a table to load.
+fn prepare() {}
