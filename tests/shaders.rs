@@ -32,6 +32,7 @@ fn validate_and_translate(variant: &Variant, text: &str) {
     let mut capabilities = if variant.subgroup { Capabilities::SUBGROUP } else { Capabilities::empty() };
     capabilities.set(Capabilities::SHADER_INT64, variant.long);
     capabilities.set(Capabilities::SHADER_FLOAT16, variant.kernel.row().half);
+    capabilities.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, variant.kernel.row().direct);
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())

@@ -60,6 +60,8 @@ fn products(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
                 // All other odd groups run the same code.
                 Format::Base11Nine32 { group: 1 | 5 } => true,
                 Format::MxIntCuda { .. } => another_partition,
+                // Tables before scales that are read by four words.
+                _ if kernel.row().runs && cols == 512 && is_table(format) => false,
                 // Their blocks fit no other width.
                 Format::Ggml(_) => another_partition,
                 // Long rows have a partition of their own.
@@ -78,6 +80,11 @@ fn products(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
             }
         }
     }
+}
+
+/// Whether codes of `format` index a table, with real scales or with exponents.
+fn is_table(format: Format) -> bool {
+    ["nf4", "mxfp4"].iter().any(|name| name.parse::<Format>().is_ok_and(|table| table == format))
 }
 
 /// Whether an integer kernel runs on matrices of `format`.

@@ -80,6 +80,8 @@ pub struct Gpu {
     adapter: AdapterSummary,
     class: DeviceClass,
     subgroups: bool,
+    /// Subgroups of at least 8, and conversion between f16 and f32.
+    direct: bool,
     long: bool,
     has_half: bool,
     max_binding: u64,
@@ -120,6 +122,10 @@ impl Gpu {
         if subgroups {
             required_features |= wgpu::Features::SUBGROUP;
         }
+        let downlevel = adapter.get_downlevel_capabilities().flags;
+        let direct = subgroups
+            && summary.subgroup.0 >= 8
+            && downlevel.contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32);
         let class = options.class.unwrap_or_else(|| adapter::class(&adapter.get_info()));
         let long = options.long && class == DeviceClass::Cpu;
         let long = long && adapter.features().contains(wgpu::Features::SHADER_INT64);
@@ -181,6 +187,7 @@ impl Gpu {
             adapter: summary,
             class,
             subgroups,
+            direct,
             long,
             has_half,
             max_binding,
@@ -231,7 +238,7 @@ impl Gpu {
 
     /// Whether the device runs kernels of [`Method::Direct`](crate::shader::Method::Direct).
     pub fn direct(&self) -> bool {
-        self.subgroups && self.adapter.subgroup.0 >= 8
+        self.direct
     }
 
     /// Largest storage-buffer binding in bytes; tensors beyond it are split.

@@ -49,7 +49,7 @@ pub struct KernelRow {
     pub reduces: bool,
     /// Uses `activation()`.
     pub function: bool,
-    /// Hands values round by subgroup broadcasts; needs subgroups of at least 8.
+    /// Hands values round by subgroup broadcasts and converts f16; needs subgroups of at least 8 and that conversion.
     pub direct: bool,
     /// Computes in f16; needs a device that has those.
     pub half: bool,

@@ -253,6 +253,21 @@ mod tests {
     }
 
     #[test]
+    fn one_row_of_floats_has_a_kernel_of_its_own_on_software_drivers_and_nothing_else_takes_it() {
+        let kernel =
+            |class, direct, m, integer| Choice::default_for(class, direct, m, 4096, integer).kernel(integer);
+        assert_eq!(kernel(DeviceClass::Cpu, true, 1, false), Kernel::GemvDirect);
+        assert_eq!(kernel(DeviceClass::Cpu, true, 1, true), Kernel::GemvI8);
+        assert_eq!(kernel(DeviceClass::Cpu, true, 2, false), Kernel::GemmDirect);
+        assert_eq!(kernel(DeviceClass::Cpu, false, 1, false), Kernel::Gemv);
+        assert_eq!(kernel(DeviceClass::Gpu, true, 1, false), Kernel::Gemv);
+        // A file may name it for any product.
+        let one = Choice { method: Method::Direct, tile: Tile::gemv_direct(4096) };
+        assert!(one.check().is_ok() && one.serves(1, false));
+        assert!(!one.serves(1, true) && !one.serves(2, false));
+    }
+
+    #[test]
     fn the_nearest_shape_serves_and_no_other_format_or_number_of_rows() {
         let mut tuning = Tuning::default();
         assert_eq!(tuning.get(&product(1, 4096, 4096)), None);
