@@ -344,7 +344,7 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
         let mut tiles: Vec<Tile> = if gemv {
             [(1, 64), (2, 4096), (4, 4096), (8, 4096)].map(|(m, cols)| Tile::gemv(class, m, cols)).to_vec()
         } else if kernel == Kernel::GemvDirect {
-            [64, 4096].map(|cols| Tile::gemv_direct(cols)).to_vec()
+            [64, 4096].map(Tile::gemv_direct).to_vec()
         } else if kernel == Kernel::GemmPairedDirect {
             vec![Tile::paired()]
         } else if direct {
