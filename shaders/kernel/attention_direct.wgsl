@@ -1,8 +1,9 @@
 // attention_direct: attention for software drivers, where a workgroup is one CPU thread and a load costs as much as tens
 // of products: 8 queries share every key and value that is loaded; no workgroup memory, no barriers.
-// Partition: a workgroup owns 8 consecutive rows of the batch and HEADS heads, one or two, that share keys and values. Keys advance in blocks of 8, one key per
-// invocation; then an invocation owns the output quads lane, lane + 8, ... of all 8 rows. Rows of different sequences
-// take turns: in the turn of one, the others see no key.
+// Partition: a workgroup owns 8 consecutive rows of the batch and HEADS heads, one or two, that share keys and values. Keys
+// advance in blocks of 8, one key per invocation; then an invocation owns the output quads lane, lane + 8, ... of all 8
+// rows. Rows of different sequences take turns: in the turn of one, the others see no key.
+// Precondition: HEADS divides the heads that share keys.
 // Preconditions: HEAD_DIM is a multiple of 8, strides and offsets are of 4. Keys a row does not see count by a weight of
 // 0, so values up to the last position of its sequence in the tile must be finite.
 const_assert WORKGROUP == 8u && TILE_M == 8u && HEAD_DIM % 8u == 0u && (HEADS == 1u || HEADS == 2u);

@@ -315,7 +315,12 @@ impl Trials {
     fn settle(&mut self) -> Result<()> {
         let Some((fates, contents)) = self.pending.take() else { return Ok(()) };
         let gpu = self.gpu().clone();
-        self.history.keep(&gpu, &self.states, &self.steps, &fates, &contents)
+        let kept = self.history.keep(&gpu, &self.states, &self.steps, &fates, &contents);
+        if kept.is_err() {
+            // What it holds to be in the buffers is of the trial before.
+            self.forget();
+        }
+        kept
     }
 
     /// Takes no value for granted any more.

@@ -3,7 +3,7 @@
 //! A software driver reads storage by a loop over the invocations of a subgroup, a uniform block by a gather: two to
 //! three times as fast. A uniform block shows 64 KiB, so the rows are divided among dispatches, each with the part of the
 //! buffer that its rows lie in. A dispatch costs as much as thousands of loads, so that only what is read often, as wide
-//! as f32, or in one window anyway, pays: x of float products of many rows, and of every GEMV.
+//! as f32, or in one window anyway, pays: x of float products of many rows, and of the GEMVs that have one.
 
 use crate::shader::WINDOW_QUADS;
 

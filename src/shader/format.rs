@@ -23,6 +23,7 @@ pub struct FormatVariant {
     texels: bool,
     /// The matrix has exceptions.
     patched: bool,
+    /// Chunks whose scales come at once.
     runs: Runs,
 }
 
@@ -214,9 +215,14 @@ impl FormatVariant {
         }
     }
 
-    /// WGSL type of table, scales and exceptions, for a kernel that advances over runs or not.
-    pub(super) fn scales_type(self, runs: bool) -> &'static str {
-        if runs && self.runs == Runs::Quads { "array<vec4<u32>>" } else { "array<u32>" }
+    /// Whether `kernel` reads table, scales and exceptions by four words.
+    fn wide_scales(self, kernel: &KernelRow) -> bool {
+        kernel.runs && self.runs == Runs::Quads
+    }
+
+    /// WGSL type of table, scales and exceptions.
+    pub(super) fn scales_type(self, kernel: &KernelRow) -> &'static str {
+        if self.wide_scales(kernel) { "array<vec4<u32>>" } else { "array<u32>" }
     }
 
     /// How the code words are bound.
@@ -383,8 +389,7 @@ impl FormatVariant {
 
     /// Appends constants and fragments that fulfil the contract of a kernel.
     pub(super) fn append(self, kernel: &KernelRow, text: &mut String) {
-        let wide_scales = kernel.runs && self.runs == Runs::Quads;
-        text.push_str(if wide_scales { lib!("scales_wide") } else { lib!("scales_narrow") });
+        text.push_str(if self.wide_scales(kernel) { lib!("scales_wide") } else { lib!("scales_narrow") });
         text.push_str(match (self.texels, self.wide) {
             (true, _) => lib!("codes_texels"),
             (false, true) => lib!("codes_wide"),

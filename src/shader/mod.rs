@@ -111,7 +111,7 @@ impl Variant {
             bindings.extend(catalog::packed(
                 format.codes_type(),
                 format.codes_access(),
-                format.scales_type(row.runs),
+                format.scales_type(row),
             ));
         }
         if let Some(epilogue) = self.epilogue {
