@@ -6,8 +6,8 @@ fn finish(m: u32, n: u32, acc: Sum) {
     var result = sum;
     if params.ending == 1u { result = activated(sum); }
     if params.ending >= 2u {
-        let other = residual[at];
+        let other = residual_at(at);
         result = select(other * sum, other + sum, params.ending == 2u);
     }
-    y[at] = result;
+    y_put(at, result);
 }

@@ -1,5 +1,5 @@
 // y = residual + acc, the bias added first where there is one
 fn finish(m: u32, n: u32, acc: Sum) {
     let at = sum_at(m, n);
-    y[at] = residual[at] + biased(n, acc);
+    y_put(at, residual_at(at) + biased(n, acc));
 }

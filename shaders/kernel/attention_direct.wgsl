@@ -30,7 +30,7 @@ fn of_rows(own: u32) -> Limits {
 // This invocation's quad of every query; past the head 0.
 fn query(t: u32, h: u32, quad: u32) -> vec4<f32> {
     let first = (min(t, params.m - 1u) * params.x_stride + params.x_offset) / 4u + h * QUADS;
-    let q = x[first + min(quad, QUADS - 1u)] * bitcast<f32>(params.scale);
+    let q = x_at(first + min(quad, QUADS - 1u)) * bitcast<f32>(params.scale);
     return select(vec4<f32>(), q, quad < QUADS);
 }
 
@@ -142,7 +142,7 @@ fn sum_of(v: vec4<f32>) -> vec4<f32> {
 }
 
 fn store(t: u32, h: u32, quad: u32, result: vec4<f32>) {
-    if t < params.m && quad < QUADS { y[t * params.y_stride / 4u + h * QUADS + quad] = result; }
+    if t < params.m && quad < QUADS { y_put(t * params.y_stride / 4u + h * QUADS + quad, result); }
 }
 
 fn store_rows(t: u32, h: u32, quad: u32, acc: Quads, factor: Numbers) {

@@ -27,12 +27,12 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let z0 = row * (params.z_stride / 4u);
     let quads = params.cols / 4u;
     // Of every fourth column: the largest x, the largest z and, where that was seen first, its column.
-    var most = x[x0];
-    var most_z = z[z0];
+    var most = x_at(x0);
+    var most_z = z_at(z0);
     var choice = vec4<u32>(0u, 1u, 2u, 3u);
     for (var i = 1u; i < quads; i++) {
-        most = max(most, x[x0 + i]);
-        let v = z[z0 + i];
+        most = max(most, x_at(x0 + i));
+        let v = z_at(z0 + i);
         let better = v > most_z;
         most_z = select(most_z, v, better);
         choice = select(choice, vec4<u32>(4u * i, 4u * i + 1u, 4u * i + 2u, 4u * i + 3u), better);
@@ -46,8 +46,8 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     var sums_z = vec4<f32>();
     var weighted = vec4<f32>();
     for (var i = 0u; i < quads; i++) {
-        let a = x[x0 + i];
-        let b = z[z0 + i];
+        let a = x_at(x0 + i);
+        let b = z_at(z0 + i);
         let e = exp(a - largest);
         sums += e;
         sums_z += exp(b - top);
@@ -58,15 +58,15 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let centre = total(weighted) / sum;
     let shifted = centre - (largest - top);
     let target_column = targets[row];
-    cross_entropy[row] = (top - z[z0 + target_column / 4u][target_column % 4u]) + log(sum_z);
+    cross_entropy[row] = (top - z_at(z0 + target_column / 4u)[target_column % 4u]) + log(sum_z);
     if shifted > PLAIN_FROM {
         kl[row] = shifted + log(sum_z) - log(sum);
         return;
     }
     var all = vec4<f32>();
     for (var i = 0u; i < quads; i++) {
-        let a = x[x0 + i];
-        all += terms(a - largest, centre - (a - z[z0 + i]));
+        let a = x_at(x0 + i);
+        all += terms(a - largest, centre - (a - z_at(z0 + i)));
     }
     kl[row] = log1p(total(all) / sum);
 }

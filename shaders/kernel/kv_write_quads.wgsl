@@ -7,5 +7,5 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     if t >= params.m { return; }
     let quad = at % quads;
     let slot = tokens[t].sequence * params.context + tokens[t].position;
-    cache[slot * quads + quad] = x[(t * params.x_stride + params.x_offset) / 4u + quad];
+    cache_put(slot * quads + quad, x_at((t * params.x_stride + params.x_offset) / 4u + quad));
 }

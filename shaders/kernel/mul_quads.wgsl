@@ -6,6 +6,6 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let row = at / quads;
     if row >= params.m { return; }
     let k = at % quads;
-    y[row * (params.y_stride / 4u) + k] = x[row * (params.x_stride / 4u) + k]
-        * z[row * (params.z_stride / 4u) + k];
+    y_put(row * (params.y_stride / 4u) + k,
+          x_at(row * (params.x_stride / 4u) + k) * z_at(row * (params.z_stride / 4u) + k));
 }

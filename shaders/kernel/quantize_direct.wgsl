@@ -70,6 +70,6 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     if row >= params.m { return; }
     let scale = symmetric_scale(largest, limit);
     let d = Divisor(scale, limit, x0, (params.cols + CHUNK - 1u) / CHUNK * 4u);
-    for (var i = 0u; i < params.y_stride / 4u; i++) { y[y0 + i] = row_codes(d, i); }
+    for (var i = 0u; i < params.y_stride / 4u; i++) { y_put(y0 + i, row_codes(d, i)); }
     x_scale[row] = scale;
 }

@@ -7,7 +7,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let pairs = params.cols / 8u;
     let column = (min(at, last) - row * params.heads) * pairs;
     let x0 = row * (params.x_stride / 8u) + column;
-    let y0 = row * (params.y_stride / 4u) + 2u * column;
+    let y0 = row * (params.y_stride / 8u) + column;
     var squares = vec4<f32>();
     for (var i = 0u; i < pairs; i++) {
         let v = x_pair(x0 + i);
@@ -25,10 +25,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
             let low = v.low * factor * subgroupShuffle(w, 2u * i);
             let high = v.high * factor * subgroupShuffle(w, 2u * i + 1u);
             largest = max(largest, max(abs(low), abs(high)));
-            if stored {
-                y[y0 + 2u * (first + i)] = low;
-                y[y0 + 2u * (first + i) + 1u] = high;
-            }
+            if stored { y_put(y0 + first + i, Pair(low, high)); }
         }
     }
     if stored { maxima[at] = max(max(largest.x, largest.y), max(largest.z, largest.w)); }

@@ -9,8 +9,8 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let source = (r.t * params.z_stride + params.z_offset) / 4u + r.column;
     let slot = tokens[r.t].sequence * params.context + tokens[r.t].position;
     let destination = slot * 2u * params.heads * half + r.column;
-    k_cache[destination] = r.low;
-    k_cache[destination + half] = r.high;
-    v_cache[destination] = z[source];
-    v_cache[destination + half] = z[source + half];
+    k_cache_put(destination, r.low);
+    k_cache_put(destination + half, r.high);
+    v_cache_put(destination, z_at(source));
+    v_cache_put(destination + half, z_at(source + half));
 }

@@ -4,6 +4,6 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let r = rotated(folded(group, groups) * WORKGROUP + lane);
     if r.t >= params.m { return; }
     let destination = r.t * (params.y_stride / 4u) + r.column;
-    y[destination] = r.low;
-    y[destination + half_quads()] = r.high;
+    y_put(destination, r.low);
+    y_put(destination + half_quads(), r.high);
 }

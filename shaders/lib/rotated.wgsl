@@ -20,13 +20,13 @@ fn rotated(at: u32) -> Rotated {
     let i = quad - head * half;
     // (cos, sin) of two pairs
     let r = 2u * (tokens[t].position * half + i);
-    let first = rotation[r];
-    let second = rotation[r + 1u];
+    let first = rotation_at(r);
+    let second = rotation_at(r + 1u);
     let c = vec4<f32>(first.xz, second.xz);
     let s = vec4<f32>(first.yw, second.yw);
     let column = 2u * head * half + i;
     let source = (t * params.x_stride + params.x_offset) / 4u + column;
-    let a = x[source];
-    let b = x[source + half];
+    let a = x_at(source);
+    let b = x_at(source + half);
     return Rotated(t, column, a * c - b * s, b * c + a * s);
 }

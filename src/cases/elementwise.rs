@@ -153,10 +153,13 @@ pub(super) fn gather_rows(table: &mut Table) {
         [(7, 37, &[0, 3, 6]), (1, 1, &[0]), (9, 172, &[8]), (5, 64, &[0, 1, 2, 3, 4])];
     for (rows, cols, outputs) in picks {
         table.add("", format!("{} of [{rows}, {cols}]", outputs.len()), Tolerance::Exact, move |gpu| {
-            let x = values(rows * cols, 4);
-            let (x_stride, y_stride) = strides(cols);
+            // Padded to whole vec4 with zeros, which are gathered too.
+            let padded = cols.next_multiple_of(4);
+            let (x_stride, y_stride) = (padded + 4, padded + 8);
+            let mut x = values(rows * padded, 4);
+            x.chunks_mut(padded).for_each(|row| row[cols..].fill(0.0));
             let mut launch = Launch::new(gpu);
-            launch.input("x", &strided(&x, cols, x_stride, STRAY))?.input("outputs", outputs)?;
+            launch.input("x", &strided(&x, padded, x_stride, STRAY))?.input("outputs", outputs)?;
             launch.output("y", outputs.len() * y_stride)?;
             let params = [
                 ("m", outputs.len() as u32),
@@ -165,9 +168,9 @@ pub(super) fn gather_rows(table: &mut Table) {
                 ("y_stride", y_stride as u32),
             ];
             let variant = plain(Kernel::GatherRows);
-            let got = launch.elementwise(&variant, &params, outputs.len() * cols)?.single()?;
-            let want = reference::embed(&x, cols, outputs.iter().map(|&row| row as usize));
-            Ok(Outcome::floats(got, strided(&want, cols, y_stride, POISON), y_stride))
+            let got = launch.elementwise(&variant, &params, outputs.len() * padded / 4)?.single()?;
+            let want = reference::embed(&x, padded, outputs.iter().map(|&row| row as usize));
+            Ok(Outcome::floats(got, strided(&want, padded, y_stride, POISON), y_stride))
         });
     }
 }

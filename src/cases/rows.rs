@@ -26,7 +26,7 @@ fn run(
     want: &[f32],
 ) -> Result<Outcome> {
     let rows = x.len() / cols;
-    let (x_stride, y_stride) = if kernel.row().direct { (cols + 8, cols + 4) } else { (cols + 3, cols + 5) };
+    let (x_stride, y_stride) = if kernel.row().direct { (cols + 8, cols + 16) } else { (cols + 3, cols + 5) };
     let mut launch = Launch::new(gpu);
     launch.input("x", &strided(x, cols, x_stride, STRAY))?;
     for (name, vector) in vectors {

@@ -67,7 +67,7 @@ impl Lowering<'_> {
         eps: f32,
     ) -> Result<bool> {
         let of_x = [("cols", x.width as u32), ("x_stride", x.stride as u32)];
-        if self.c.keep || matmul::row_per_invocation(self.c.gpu, &of_x, x.rows) {
+        if self.c.keep || matmul::row_per_invocation(self.c.gpu, Kernel::QuantizeDirect, &of_x, x.rows) {
             return Ok(false);
         }
         let Some(format) = self.row_format_of_readers(node, x.rows)? else { return Ok(false) };

@@ -134,7 +134,7 @@ pub(super) fn measure(
         ("x_stride", stride as u32),
         ("z_stride", logits.stride as u32),
     ];
-    if matmul::row_per_invocation(gpu, &params, logits.rows) {
+    if matmul::row_per_invocation(gpu, Kernel::CompareDirect, &params, logits.rows) {
         let variant = Variant::plain(Kernel::CompareDirect, Tile::rows());
         let buffers = [
             ("x", baseline),

@@ -45,7 +45,7 @@ pub(super) fn integer_capable(matrix: &DeviceMatrix) -> bool {
 /// for software drivers, where a product costs what its operands do; a GPU multiplies bytes as fast as it loads them.
 pub(super) fn field_bits(gpu: &Gpu, matrix: &DeviceMatrix, bits: u8, m: usize) -> u8 {
     // The kernel of rows writes them.
-    if !row_per_invocation(gpu, &[("cols", matrix.cols as u32)], m) {
+    if !row_per_invocation(gpu, Kernel::QuantizeDirect, &[("cols", matrix.cols as u32)], m) {
         return 8;
     }
     let fits = |field: &u8| bits <= *field && matrix.variant.takes_codes_of(*field);
@@ -163,9 +163,10 @@ fn choice(gpu: &Gpu, format: FormatVariant, m: usize, n: usize, k: usize, operan
 }
 
 /// Whether rows are reduced by an invocation each: where workgroups are slow, rows are many and consist of pairs of vec4.
-pub(super) fn row_per_invocation(gpu: &Gpu, params: &[(&str, u32)], rows: usize) -> bool {
+pub(super) fn row_per_invocation(gpu: &Gpu, kernel: Kernel, params: &[(&str, u32)], rows: usize) -> bool {
     let unit = |name: &str| match name {
         "cols" | "x_stride" | "z_stride" => 8,
+        "y_stride" if kernel.row().pairs.contains(&"y") => 8,
         "y_stride" => 4,
         _ => 1,
     };
@@ -183,7 +184,7 @@ pub(super) fn row_variant(gpu: &Gpu, kernel: Kernel, params: &[(&str, u32)], row
         Kernel::RmsNorm => Some(Kernel::RmsNormDirect),
         _ => None,
     };
-    match direct.filter(|_| row_per_invocation(gpu, params, rows)) {
+    match direct.filter(|&direct| row_per_invocation(gpu, direct, params, rows)) {
         Some(direct) => Variant::plain(direct, Tile::rows()),
         None => Variant::plain(kernel, Tile::reduction(gpu.class())),
     }

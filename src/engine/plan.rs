@@ -335,7 +335,7 @@ impl Lowering<'_> {
                 let x = self.whole(input()?)?;
                 let buffers = [("x", &x.buffer), ("outputs", self.c.outputs), ("y", &y.buffer)];
                 let variant = Variant::plain(Kernel::GatherRows, Tile::elementwise());
-                self.elementwise(variant, &buffers, &shape(&y, &y), rows * y.width)?;
+                self.elementwise(variant, &buffers, &shape(&y, &y), rows * y.width.div_ceil(4))?;
             }
             // Nothing to compute.
             Op::Slice { .. } | Op::Input => {}

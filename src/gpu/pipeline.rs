@@ -39,7 +39,7 @@ impl Gpu {
         let mut variant = variant.clone();
         let row = variant.kernel.row();
         variant.subgroup = row.direct || (self.subgroups() && row.reduces);
-        variant.long = self.loads_long() && !row.pairs.is_empty();
+        variant.long = self.loads_long() && variant.takes_long();
         variant.tile.check(256)?;
         let text = shader::link(&variant);
         if let Some(found) = lock(&self.pipelines).get(&text) {

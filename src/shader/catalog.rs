@@ -62,9 +62,11 @@ pub struct KernelRow {
     /// A windowed variant reads x, vec4, through a uniform window: of the rows from `m_first` to `m`, in a block that
     /// shows the buffer from vec4 `x_base` on. Where nothing is windowed both are 0.
     pub window: bool,
-    /// Bindings of vec4, all of f32 or all of u32, that it reads two at a time, by `NAME_pair(i)`: from a device that loads
-    /// 64-bit words as one.
+    /// Bindings of vec4, all of f32 or all of u32, that it reads or stores two at a time, by `NAME_pair(i)` and
+    /// `NAME_put(i, pair)`: on a device that moves 64-bit words as one, as such words.
     pub pairs: &'static [&'static str],
+    /// Bindings of vec4 that it reads or stores one at a time, by `NAME_at(i)` and `NAME_put(i, quad)`: likewise.
+    pub quads: &'static [&'static str],
     /// Fields of the uniform block, in order, all u32 (f32 as bit patterns).
     pub params: &'static [&'static str],
 }
@@ -172,7 +174,7 @@ macro_rules! row {
             $($field: $value,)*
             ..KernelRow {
                 name: $name, source: source!($name), contract: Contract::None, epilogue: false, reduces: false,
-                function: false, direct: false, half: false, runs: false, libraries: &[], window: false, pairs: &[],
+                function: false, direct: false, half: false, runs: false, libraries: &[], window: false, pairs: &[], quads: &[],
                 bindings: &[$($binding),*], params: $params,
             }
         };
@@ -356,7 +358,7 @@ impl Kernel {
                     write("x_scale", "array<f32>")
                 ],
                 &["m", "cols", "x_stride", "y_stride", "q_max"],
-                direct: true, libraries: SYMMETRIC, pairs: &["x"]
+                direct: true, libraries: SYMMETRIC, pairs: &["x"], quads: &["y"]
             ),
             Kernel::Quantize => row!(
                 "quantize",
@@ -423,7 +425,7 @@ impl Kernel {
                     write("maxima", "array<f32>")
                 ],
                 HEADS,
-                direct: true, pairs: &["x"]
+                direct: true, pairs: &["x", "y"]
             ),
             Kernel::RmsNorm => {
                 row!(
@@ -451,12 +453,13 @@ impl Kernel {
                 "rope_quads",
                 [X4, TOKENS, read("rotation", "array<vec4<f32>>"), Y4],
                 &["m", "heads", "half_dim", "x_stride", "x_offset", "y_stride"],
-                libraries: &[lib!("rotated")]
+                libraries: &[lib!("rotated")], quads: &["x", "rotation", "y"]
             ),
             Kernel::KvWriteQuads => row!(
                 "kv_write_quads",
                 [X4, TOKENS, write("cache", "array<vec4<f32>>")],
-                &["m", "width", "context", "x_stride", "x_offset"]
+                &["m", "width", "context", "x_stride", "x_offset"],
+                quads: &["x", "cache"]
             ),
             Kernel::RopeKvQuads => row!(
                 "rope_kv_quads",
@@ -465,7 +468,7 @@ impl Kernel {
                     write("k_cache", "array<vec4<f32>>"), write("v_cache", "array<vec4<f32>>")
                 ],
                 &["m", "heads", "half_dim", "context", "x_stride", "x_offset", "z_stride", "z_offset"],
-                libraries: &[lib!("rotated")]
+                libraries: &[lib!("rotated")], quads: &["x", "z", "rotation", "k_cache", "v_cache"]
             ),
             Kernel::KvWrite => row!(
                 "kv_write",
@@ -518,14 +521,20 @@ impl Kernel {
                     write("y", "array<vec4<f32>>")
                 ],
                 CACHE,
-                direct: true, libraries: &[lib!("spread"), lib!("mask")], pairs: &["k_cache", "v_cache"]
+                direct: true, libraries: &[lib!("spread"), lib!("mask")], pairs: &["k_cache", "v_cache"],
+                quads: &["x", "y"]
             ),
             Kernel::Activate => row!("activate", [X, Y], ELEMENTWISE, function: true),
             Kernel::Add => row!("add", [X, read("z", "array<f32>"), Y], TWO),
             Kernel::Mul => row!("mul", [X, read("z", "array<f32>"), Y], TWO),
-            Kernel::MulQuads => row!("mul_quads", [X4, Z4, Y4], TWO),
+            Kernel::MulQuads => row!("mul_quads", [X4, Z4, Y4], TWO, quads: &["x", "z", "y"]),
             Kernel::AddBias => row!("add_bias", [X, read("bias", "array<f32>"), Y], ELEMENTWISE),
-            Kernel::GatherRows => row!("gather_rows", [X, read("outputs", "array<u32>"), Y], ELEMENTWISE),
+            Kernel::GatherRows => {
+                row!(
+                    "gather_rows", [X4, read("outputs", "array<u32>"), Y4], ELEMENTWISE,
+                    quads: &["x", "y"]
+                )
+            }
             Kernel::CrossEntropy => row!(
                 "cross_entropy", [X, read("targets", "array<u32>"), Y], &["m", "cols", "x_stride"], reduces: true
             ),
@@ -540,7 +549,7 @@ impl Kernel {
                     write("kl", "array<f32>"), write("best", "array<u32>")
                 ],
                 &["m", "cols", "x_stride", "z_stride"],
-                direct: true
+                direct: true, quads: &["x", "z"]
             ),
             Kernel::Tally => row!(
                 "tally",

@@ -57,7 +57,7 @@ pub struct Variant {
     pub quads: bool,
     /// Reads x through a uniform window, see [`KernelRow::window`].
     pub window: bool,
-    /// Loads [`KernelRow::pairs`] as 64-bit words.
+    /// Moves [`KernelRow::pairs`], [`KernelRow::quads`] and, where they are vec4, y and residual as 64-bit words.
     pub long: bool,
     /// Kernel constants, e.g. `HEAD_DIM`.
     pub constants: Vec<(&'static str, u32)>,
@@ -103,6 +103,18 @@ impl Variant {
         self.kernel.row().window && self.format.is_none_or(|format| !format.is_patched())
     }
 
+    /// Whether it moves something that may travel as 64-bit words.
+    pub fn takes_long(&self) -> bool {
+        let row = self.kernel.row();
+        !row.pairs.is_empty() || !row.quads.is_empty() || (self.epilogue.is_some() && self.quads)
+    }
+
+    /// Whether `binding` is read or stored by a function, one element at a time.
+    fn is_single(&self, binding: &Binding) -> bool {
+        let ends = self.epilogue.is_some() && ["y", "residual"].contains(&binding.name);
+        ends || self.kernel.row().quads.contains(&binding.name)
+    }
+
     /// Bindings in binding order; binding 0 is the uniform block, these follow from 1.
     pub fn bindings(&self) -> Vec<Binding> {
         let row = self.kernel.row();
@@ -121,8 +133,12 @@ impl Variant {
             if self.quads && ["y", "residual", "bias"].contains(&binding.name) {
                 binding.ty = "array<vec4<f32>>";
             }
-            if self.long && row.pairs.contains(&binding.name) {
-                binding.ty = "array<vec4<u64>>";
+            if self.long {
+                if row.pairs.contains(&binding.name) {
+                    binding.ty = "array<vec4<u64>>";
+                } else if self.is_single(binding) && binding.ty.starts_with("array<vec4<") {
+                    binding.ty = "array<vec2<u64>>";
+                }
             }
             if self.window && binding.name == "x" {
                 binding.access = Access::Window;
@@ -216,22 +232,58 @@ pub fn link(variant: &Variant) -> String {
     if function {
         text.push_str(lib!("functions"));
     }
-    if !row.pairs.is_empty() {
-        let words = row.bindings.iter().any(|b| row.pairs.contains(&b.name) && b.ty == "array<vec4<u32>>");
-        let _ = writeln!(text, "alias PairOf = vec4<{}>;", if words { "u32" } else { "f32" });
-        text.push_str(if variant.long { lib!("pairs_long") } else { lib!("pairs") });
-        for name in row.pairs {
-            let pair = match variant.long {
-                true => format!("halves({name}[i])"),
-                false => format!("Pair({name}[2u * i], {name}[2u * i + 1u])"),
-            };
-            let _ = writeln!(text, "fn {name}_pair(i: u32) -> Pair {{ return {pair}; }}");
-        }
-    }
+    append_accesses(variant, &mut text);
     row.libraries.iter().for_each(|library| text.push_str(library));
     text.push_str(row.source);
     text.push_str(if variant.subgroup { lib!("entry_subgroup") } else { lib!("entry") });
     text
+}
+
+/// The functions by which a kernel reads and stores its pairs and quads.
+fn append_accesses(variant: &Variant, text: &mut String) {
+    let row = variant.kernel.row();
+    let plain = Variant { long: false, ..variant.clone() };
+    if variant.long && variant.takes_long() {
+        text.push_str(lib!("long"));
+    }
+    if !row.pairs.is_empty() {
+        let words = row.bindings.iter().any(|b| row.pairs.contains(&b.name) && b.ty == "array<vec4<u32>>");
+        let _ = writeln!(text, "alias PairOf = vec4<{}>;", if words { "u32" } else { "f32" });
+        text.push_str(if variant.long { lib!("pairs_long") } else { lib!("pairs") });
+    }
+    for (binding, bound) in plain.bindings().iter().zip(variant.bindings()) {
+        let name = binding.name;
+        let writes = binding.access == Access::Write;
+        if row.pairs.contains(&name) {
+            let _ = match (variant.long, writes) {
+                (true, true) => writeln!(text, "fn {name}_put(i: u32, p: Pair) {{ {name}[i] = whole(p); }}"),
+                (true, false) => {
+                    writeln!(text, "fn {name}_pair(i: u32) -> Pair {{ return halves({name}[i]); }}")
+                }
+                (false, true) => writeln!(
+                    text,
+                    "fn {name}_put(i: u32, p: Pair) {{ {name}[2u * i] = p.low; {name}[2u * i + 1u] = p.high; }}"
+                ),
+                (false, false) => writeln!(
+                    text,
+                    "fn {name}_pair(i: u32) -> Pair {{ return Pair({name}[2u * i], {name}[2u * i + 1u]); }}"
+                ),
+            };
+        } else if variant.is_single(binding) {
+            let ty = binding.ty.strip_prefix("array<").and_then(|ty| ty.strip_suffix('>'));
+            let ty = ty.unwrap_or(binding.ty);
+            let _ = match (bound.ty == "array<vec2<u64>>", writes) {
+                (true, true) => {
+                    writeln!(text, "fn {name}_put(i: u32, v: {ty}) {{ {name}[i] = as_long(bitcast<vec4<u32>>(v)); }}")
+                }
+                (true, false) => {
+                    writeln!(text, "fn {name}_at(i: u32) -> {ty} {{ return bitcast<{ty}>(as_quad({name}[i])); }}")
+                }
+                (false, true) => writeln!(text, "fn {name}_put(i: u32, v: {ty}) {{ {name}[i] = v; }}"),
+                (false, false) => writeln!(text, "fn {name}_at(i: u32) -> {ty} {{ return {name}[i]; }}"),
+            };
+        }
+    }
 }
 
 /// Every variant the crate can ask for, with and without subgroups, in f16 those that stand for the others: what a test
@@ -324,8 +376,8 @@ pub fn all_variants() -> Vec<Variant> {
         .filter(|variant| variant.takes_window())
         .map(|variant| Variant { window: true, ..variant.clone() })
         .collect();
-    let pairs = all.iter().filter(plain).filter(|variant| !variant.kernel.row().pairs.is_empty());
-    let long: Vec<Variant> = pairs.map(|variant| Variant { long: true, ..variant.clone() }).collect();
+    let takes_long = all.iter().filter(plain).filter(|variant| variant.takes_long());
+    let long: Vec<Variant> = takes_long.map(|variant| Variant { long: true, ..variant.clone() }).collect();
     all.extend(windowed);
     all.extend(long);
     all
