@@ -1,162 +1,147 @@
 // attention_direct: attention for software drivers, where a workgroup is one CPU thread and a load costs as much as tens
 // of products: 8 queries share every key and value that is loaded; no workgroup memory, no barriers.
-// Partition: a workgroup owns 8 consecutive rows of the batch and HEADS heads, one or two, that share keys and values. Keys
-// advance in blocks of 8, one key per invocation; then an invocation owns the output quads lane, lane + 8, ... of all 8
-// rows. Rows of different sequences take turns: in the turn of one, the others see no key.
-// Precondition: HEADS divides the heads that share keys.
-// Preconditions: HEAD_DIM is a multiple of 8, strides and offsets are of 4. Keys a row does not see count by a weight of
-// 0, so values up to the last position of its sequence in the tile must be finite.
-const_assert WORKGROUP == 8u && TILE_M == 8u && HEAD_DIM % 8u == 0u && (HEADS == 1u || HEADS == 2u);
+// Partition: a workgroup owns 8 consecutive rows of the batch, one per invocation, and HEADS heads, one or two, that share
+// keys and values. Keys advance in blocks of 8: invocation i loads key and value i of the block and hands them round, and
+// every invocation takes them into the softmax and the sum of its own row, which needs no word from the others. Rows of
+// different sequences take turns: in the turn of one, the others see no key.
+// A head is spans of 32 elements, at most 8 of them, written out: a private array with a run-time index costs a software
+// driver more than the arithmetic.
+// Preconditions: HEADS divides the heads that share keys and is 1 above a HEAD_DIM of 128; HEAD_DIM is a multiple of 8, strides and offsets are of 4. Keys a
+// row does not see count by a weight of 0, so values up to the last position of its sequence in the tile must be finite.
+const_assert WORKGROUP == 8u && TILE_M == 8u && HEAD_DIM % 8u == 0u && HEAD_DIM <= 256u;
+const_assert HEADS == 1u || (HEADS == 2u && HEAD_DIM <= 128u);
 const TWO: bool = HEADS == 2u;
 const QUADS: u32 = HEAD_DIM / 4u;
-const SPANS: u32 = (QUADS + 7u) / 8u;  // of 8 quads, one per invocation
-const SLOTS: u32 = min(QUADS, 8u);
 const NONE: u32 = 0xffffffffu;
 
-struct Numbers { low: vec4<f32>, high: vec4<f32> }  // one per row of the tile
-struct Limits { low: vec4<u32>, high: vec4<u32> }   // likewise
-struct Quads { v: array<vec4<f32>, 8> }             // one quad per row of the tile
-struct Keys { a: Pair, b: Pair, c: Pair, d: Pair }  // eight quads of this invocation's key
-struct Softmax { top: Numbers, sum: Numbers, weights: Numbers, correction: Numbers }  // sum: of this invocation's keys
+struct Span { v: array<vec4<f32>, 8> }
+struct Numbers { low: vec4<f32>, high: vec4<f32> }  // one per key of the block
+struct Row { a: Span, b: Span, c: Span, d: Span, e: Span, f: Span, g: Span, h: Span }  // of this invocation's row
+struct Softmax { top: f32, sum: f32, correction: f32, weights: Numbers }
 
-// The same number of every row, each from the invocation that holds it.
-fn of_rows(own: u32) -> Limits {
-    return Limits(vec4<u32>(subgroupBroadcast(own, 0u), subgroupBroadcast(own, 1u),
-                            subgroupBroadcast(own, 2u), subgroupBroadcast(own, 3u)),
-                  vec4<u32>(subgroupBroadcast(own, 4u), subgroupBroadcast(own, 5u),
-                            subgroupBroadcast(own, 6u), subgroupBroadcast(own, 7u)));
+// Quads of a span that a head has from quad `first` on.
+fn slots(first: u32) -> u32 { return min(max(QUADS, first) - first, 8u); }
+
+// Quad `quad` of the query of row t; past the head 0.
+fn query(at: u32, quad: u32) -> vec4<f32> {
+    if quad >= QUADS { return vec4<f32>(); }
+    return x_at(at + quad) * bitcast<f32>(params.scale);
 }
 
-// This invocation's quad of every query; past the head 0.
-fn query(t: u32, h: u32, quad: u32) -> vec4<f32> {
-    let first = (min(t, params.m - 1u) * params.x_stride + params.x_offset) / 4u + h * QUADS;
-    let q = x_at(first + min(quad, QUADS - 1u)) * bitcast<f32>(params.scale);
-    return select(vec4<f32>(), q, quad < QUADS);
+fn query_span(at: u32, first: u32) -> Span {
+    return Span(array<vec4<f32>, 8>(query(at, first), query(at, first + 1u), query(at, first + 2u), query(at, first + 3u),
+                                    query(at, first + 4u), query(at, first + 5u), query(at, first + 6u), query(at, first + 7u)));
 }
 
-fn queries(t: u32, h: u32, quad: u32) -> Quads {
-    return Quads(array<vec4<f32>, 8>(query(t, h, quad), query(t + 1u, h, quad), query(t + 2u, h, quad),
-                                     query(t + 3u, h, quad), query(t + 4u, h, quad), query(t + 5u, h, quad),
-                                     query(t + 6u, h, quad), query(t + 7u, h, quad)));
+fn query_row(t: u32, h: u32) -> Row {
+    let at = (t * params.x_stride + params.x_offset) / 4u + h * QUADS;
+    return Row(query_span(at, 0u), query_span(at, 8u), query_span(at, 16u), query_span(at, 24u),
+               query_span(at, 32u), query_span(at, 40u), query_span(at, 48u), query_span(at, 56u));
 }
 
-// Adds what quad i of the span contributes to the scores of this invocation's key.
-fn scored_quad(s: Numbers, q: Quads, k: vec4<f32>, i: u32) -> Numbers {
-    return Numbers(
-        s.low + vec4<f32>(dot(spread(q.v[0], i), k), dot(spread(q.v[1], i), k),
-                          dot(spread(q.v[2], i), k), dot(spread(q.v[3], i), k)),
-        s.high + vec4<f32>(dot(spread(q.v[4], i), k), dot(spread(q.v[5], i), k),
-                           dot(spread(q.v[6], i), k), dot(spread(q.v[7], i), k)));
+fn key_pair(at: u32, first: u32, i: u32) -> Pair {
+    if i >= slots(first) { return Pair(); }
+    return k_cache_pair((at + first + i) / 2u);
 }
 
-// Quads `quad` and the next one of the key at k0; those past the head meet queries of 0.
-fn key_pair(k0: u32, quad: u32) -> Pair { return k_cache_pair((k0 + min(quad, QUADS - 2u)) / 2u); }
-
-fn keys_at(k0: u32, first: u32) -> Keys {
-    var k: Keys;
-    k.a = key_pair(k0, first);
-    if SLOTS > 2u { k.b = key_pair(k0, first + 2u); }
-    if SLOTS > 4u { k.c = key_pair(k0, first + 4u); }
-    if SLOTS > 6u { k.d = key_pair(k0, first + 6u); }
-    return k;
+fn value_pair(at: u32, first: u32, i: u32) -> Pair {
+    if i >= slots(first) { return Pair(); }
+    return v_cache_pair((at + first + i) / 2u);
 }
 
-fn scored(s: Numbers, q: Quads, k: Pair, i: u32) -> Numbers {
-    if i >= SLOTS { return s; }
-    return scored_quad(scored_quad(s, q, k.low, i), q, k.high, i + 1u);
+// Eight quads from `first` on of the key at quad `at`.
+fn key_span(at: u32, first: u32) -> Span {
+    let a = key_pair(at, first, 0u);
+    let b = key_pair(at, first, 2u);
+    let c = key_pair(at, first, 4u);
+    let d = key_pair(at, first, 6u);
+    return Span(array<vec4<f32>, 8>(a.low, a.high, b.low, b.high, c.low, c.high, d.low, d.high));
 }
 
-fn scored_span(sums: Numbers, q: Quads, k: Keys) -> Numbers {
-    return scored(scored(scored(scored(sums, q, k.a, 0u), q, k.b, 2u), q, k.c, 4u), q, k.d, 6u);
+fn value_span(at: u32, first: u32) -> Span {
+    let a = value_pair(at, first, 0u);
+    let b = value_pair(at, first, 2u);
+    let c = value_pair(at, first, 4u);
+    let d = value_pair(at, first, 6u);
+    return Span(array<vec4<f32>, 8>(a.low, a.high, b.low, b.high, c.low, c.high, d.low, d.high));
 }
 
-// Adds value `key` of the block, whose quad of this invocation is v, by the weight it has for every row.
-fn weighted(acc: Quads, weights: Numbers, v: vec4<f32>, key: u32) -> Quads {
-    let low = spread(weights.low, key);
-    let high = spread(weights.high, key);
-    return Quads(array<vec4<f32>, 8>(
-        acc.v[0] + low.x * v, acc.v[1] + low.y * v, acc.v[2] + low.z * v, acc.v[3] + low.w * v,
-        acc.v[4] + high.x * v, acc.v[5] + high.y * v, acc.v[6] + high.z * v, acc.v[7] + high.w * v));
+// Adds what a quad contributes to the scores of a row; k is that of this invocation's key.
+fn scored_quad(s: Numbers, q: vec4<f32>, k: vec4<f32>) -> Numbers {
+    return Numbers(s.low + vec4<f32>(dot(q, spread(k, 0u)), dot(q, spread(k, 1u)), dot(q, spread(k, 2u)), dot(q, spread(k, 3u))),
+                   s.high + vec4<f32>(dot(q, spread(k, 4u)), dot(q, spread(k, 5u)), dot(q, spread(k, 6u)), dot(q, spread(k, 7u))));
 }
 
-// Eight quads from `first_quad` on of two values: invocations 0 to 3 hold pairs of key `first + key`, the others of the
-// next one; past the last key the last one, by weight 0, past the head its last pair.
-fn two_values(base: u32, first: u32, key: u32, last: u32, head: u32, first_quad: u32, lane: u32) -> Pair {
-    let own = base + min(first + key + lane / 4u, last);
-    let pair = min(first_quad / 2u + lane % 4u, QUADS / 2u - 1u);
-    return v_cache_pair((own * params.kv_heads + head) * (QUADS / 2u) + pair);
+fn scored(s: Numbers, q: Span, k: Span, i: u32, count: u32) -> Numbers {
+    if i >= count { return s; }
+    return scored_quad(scored_quad(s, q.v[i], k.v[i]), q.v[i + 1u], k.v[i + 1u]);
 }
 
-// The quad of this invocation of the first (half 0) or second value.
-fn own_quad(v: Pair, half: u32, lane: u32) -> vec4<f32> {
-    let holder = 4u * half + lane / 2u;
-    return select(subgroupShuffle(v.low, holder), subgroupShuffle(v.high, holder), lane % 2u == 1u);
+// The same of a span, which has quads from `first` on.
+fn scored_span(s: Numbers, q: Span, k: Span, first: u32) -> Numbers {
+    let n = slots(first);
+    return scored(scored(scored(scored(s, q, k, 0u, n), q, k, 2u, n), q, k, 4u, n), q, k, 6u, n);
 }
 
-// This invocation's quad of every value of the block.
-fn values_of(base: u32, first: u32, last: u32, head: u32, first_quad: u32, lane: u32) -> Quads {
-    let a = two_values(base, first, 0u, last, head, first_quad, lane);
-    let b = two_values(base, first, 2u, last, head, first_quad, lane);
-    let c = two_values(base, first, 4u, last, head, first_quad, lane);
-    let d = two_values(base, first, 6u, last, head, first_quad, lane);
-    return Quads(array<vec4<f32>, 8>(own_quad(a, 0u, lane), own_quad(a, 1u, lane), own_quad(b, 0u, lane), own_quad(b, 1u, lane),
-                                     own_quad(c, 0u, lane), own_quad(c, 1u, lane), own_quad(d, 0u, lane), own_quad(d, 1u, lane)));
+// Adds the values of the block to a quad of a row's sum; v is that of this invocation's value.
+fn weighted_quad(sum: vec4<f32>, s: Softmax, v: vec4<f32>) -> vec4<f32> {
+    let w = s.weights;
+    return sum * s.correction
+        + w.low.x * spread(v, 0u) + w.low.y * spread(v, 1u) + w.low.z * spread(v, 2u) + w.low.w * spread(v, 3u)
+        + w.high.x * spread(v, 4u) + w.high.y * spread(v, 5u) + w.high.z * spread(v, 6u) + w.high.w * spread(v, 7u);
 }
 
-fn weighted_block(sums: Quads, s: Softmax, v: Quads) -> Quads {
-    let c = s.correction;
-    var acc = Quads(array<vec4<f32>, 8>(
-        sums.v[0] * c.low.x, sums.v[1] * c.low.y, sums.v[2] * c.low.z, sums.v[3] * c.low.w,
-        sums.v[4] * c.high.x, sums.v[5] * c.high.y, sums.v[6] * c.high.z, sums.v[7] * c.high.w));
-    acc = weighted(weighted(acc, s.weights, v.v[0], 0u), s.weights, v.v[1], 1u);
-    acc = weighted(weighted(acc, s.weights, v.v[2], 2u), s.weights, v.v[3], 3u);
-    acc = weighted(weighted(acc, s.weights, v.v[4], 4u), s.weights, v.v[5], 5u);
-    return weighted(weighted(acc, s.weights, v.v[6], 6u), s.weights, v.v[7], 7u);
+fn weighted(sum: Span, s: Softmax, v: Span, i: u32, count: u32) -> vec4<f32> {
+    if i >= count { return vec4<f32>(); }
+    return weighted_quad(sum.v[i], s, v.v[i]);
 }
 
-// Takes in the scores of a block; `low` and `high` say which rows see this invocation's key.
+fn weighted_span(a: Span, s: Softmax, v: Span, first: u32) -> Span {
+    let n = slots(first);
+    return Span(array<vec4<f32>, 8>(weighted(a, s, v, 0u, n), weighted(a, s, v, 1u, n), weighted(a, s, v, 2u, n), weighted(a, s, v, 3u, n),
+                                    weighted(a, s, v, 4u, n), weighted(a, s, v, 5u, n), weighted(a, s, v, 6u, n), weighted(a, s, v, 7u, n)));
+}
+
+fn larger(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> { return select(a, b, a < b); }
+
+// Takes in the scores of a block; `low` and `high` say which keys this invocation's row sees.
 fn softened(old: Softmax, scores: Numbers, low: vec4<bool>, high: vec4<bool>) -> Softmax {
     let s = Numbers(select(vec4<f32>(-3.0e38), scores.low, low), select(vec4<f32>(-3.0e38), scores.high, high));
-    let top = Numbers(max(old.top.low, largest_of(s.low)), max(old.top.high, largest_of(s.high)));
-    let weights = Numbers(select(vec4<f32>(), exp(s.low - top.low), low), select(vec4<f32>(), exp(s.high - top.high), high));
-    let correction = Numbers(exp(old.top.low - top.low), exp(old.top.high - top.high));
-    let sum = Numbers(old.sum.low * correction.low + weights.low, old.sum.high * correction.high + weights.high);
-    return Softmax(top, sum, weights, correction);
+    let four = larger(s.low, s.high);
+    let two = select(four.xy, four.zw, four.xy < four.zw);
+    let top = max(old.top, max(two.x, two.y));
+    let weights = Numbers(select(vec4<f32>(), exp(s.low - top), low), select(vec4<f32>(), exp(s.high - top), high));
+    let correction = exp(old.top - top);
+    let sums = weights.low + weights.high;
+    return Softmax(top, old.sum * correction + ((sums.x + sums.y) + (sums.z + sums.w)), correction, weights);
 }
 
-fn unseen() -> Softmax {
-    var s: Softmax;
-    s.top = Numbers(vec4<f32>(-3.0e38), vec4<f32>(-3.0e38));
-    return s;
+fn store(at: u32, quad: u32, sum: vec4<f32>, factor: f32) {
+    if quad < QUADS { y_put(at + quad, sum * factor); }
 }
 
-// Largest and sum over the invocations: eight broadcasts are a third of a subgroup operation there.
-fn largest_of(v: vec4<f32>) -> vec4<f32> {
-    return max(max(max(spread(v, 0u), spread(v, 1u)), max(spread(v, 2u), spread(v, 3u))),
-               max(max(spread(v, 4u), spread(v, 5u)), max(spread(v, 6u), spread(v, 7u))));
+fn store_span(at: u32, first: u32, s: Span, factor: f32) {
+    store(at, first, s.v[0], factor);
+    store(at, first + 1u, s.v[1], factor);
+    store(at, first + 2u, s.v[2], factor);
+    store(at, first + 3u, s.v[3], factor);
+    store(at, first + 4u, s.v[4], factor);
+    store(at, first + 5u, s.v[5], factor);
+    store(at, first + 6u, s.v[6], factor);
+    store(at, first + 7u, s.v[7], factor);
 }
 
-fn sum_of(v: vec4<f32>) -> vec4<f32> {
-    return ((spread(v, 0u) + spread(v, 1u)) + (spread(v, 2u) + spread(v, 3u)))
-         + ((spread(v, 4u) + spread(v, 5u)) + (spread(v, 6u) + spread(v, 7u)));
+fn store_row(t: u32, h: u32, r: Row, factor: f32) {
+    let at = t * params.y_stride / 4u + h * QUADS;
+    store_span(at, 0u, r.a, factor);
+    store_span(at, 8u, r.b, factor);
+    store_span(at, 16u, r.c, factor);
+    store_span(at, 24u, r.d, factor);
+    store_span(at, 32u, r.e, factor);
+    store_span(at, 40u, r.f, factor);
+    store_span(at, 48u, r.g, factor);
+    store_span(at, 56u, r.h, factor);
 }
-
-fn store(t: u32, h: u32, quad: u32, result: vec4<f32>) {
-    if t < params.m && quad < QUADS { y_put(t * params.y_stride / 4u + h * QUADS + quad, result); }
-}
-
-fn store_rows(t: u32, h: u32, quad: u32, acc: Quads, factor: Numbers) {
-    store(t, h, quad, acc.v[0] * factor.low.x);
-    store(t + 1u, h, quad, acc.v[1] * factor.low.y);
-    store(t + 2u, h, quad, acc.v[2] * factor.low.z);
-    store(t + 3u, h, quad, acc.v[3] * factor.low.w);
-    store(t + 4u, h, quad, acc.v[4] * factor.high.x);
-    store(t + 5u, h, quad, acc.v[5] * factor.high.y);
-    store(t + 6u, h, quad, acc.v[6] * factor.high.z);
-    store(t + 7u, h, quad, acc.v[7] * factor.high.w);
-}
-
-fn reciprocals(sum: Numbers) -> Numbers { return Numbers(1.0 / sum_of(sum.low), 1.0 / sum_of(sum.high)); }
 
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let tile = folded(group, groups);
@@ -165,63 +150,81 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     if t >= params.m { return; }
     let head = h / (params.heads / params.kv_heads);
     let own = min(t + lane, params.m - 1u);  // a row past the end repeats the last one and is never stored
-    let own_seen = seen_by(own);
+    let seen = seen_by(own);
     var pending = tokens[own].sequence;
-    let q = queries(t, h, lane);
-    var q2: Quads;  // of the second of two heads, as s2 and acc2
-    if TWO { q2 = queries(t, h + 1u, lane); }
-    var s = unseen();
-    var s2 = unseen();
-    var acc: array<Quads, SPANS>;
-    var acc2: array<Quads, select(1u, SPANS, TWO)>;
+    let q = query_row(own, h);
+    var q2: Row;  // of the second of two heads, as s2 and acc2
+    if TWO { q2 = query_row(own, h + 1u); }
+    var s = Softmax(-3.0e38, 0.0, 0.0, Numbers());
+    var s2 = s;
+    var acc: Row;
+    var acc2: Row;
     for (var turn = 0u; turn < 8u; turn++) {
         let sequence = subgroupMin(pending);
         if sequence == NONE { break; }
         let takes = pending == sequence;
-        let begin = select(NONE, own_seen.first, takes);
-        let end = select(0u, own_seen.end, takes);
+        let begin = select(NONE, seen.first, takes);
+        let end = select(0u, seen.end, takes);
         pending = select(pending, NONE, takes);
-        let begins = of_rows(begin);
-        let ends = of_rows(end);
         let keys = subgroupMax(end);
         let base = sequence * params.context;
         for (var first = subgroupMin(begin); first < keys; first += 8u) {
-            let j = first + lane;
-            let k0 = ((base + min(j, keys - 1u)) * params.kv_heads + head) * QUADS;
+            let at = ((base + min(first + lane, keys - 1u)) * params.kv_heads + head) * QUADS;
             var scores = Numbers();
             var scores2 = Numbers();
-            if SPANS == 1u {
-                let k = keys_at(k0, 0u);
-                scores = scored_span(scores, q, k);
-                if TWO { scores2 = scored_span(scores2, q2, k); }
-            } else {
-                for (var i = 0u; i < SPANS; i++) {
-                    let k = keys_at(k0, 8u * i);
-                    scores = scored_span(scores, queries(t, h, 8u * i + lane), k);
-                    if TWO { scores2 = scored_span(scores2, queries(t, h + 1u, 8u * i + lane), k); }
-                }
+            let a = key_span(at, 0u);
+            scores = scored_span(scores, q.a, a, 0u);
+            if TWO { scores2 = scored_span(scores2, q2.a, a, 0u); }
+            if QUADS > 8u {
+                let b = key_span(at, 8u);
+                scores = scored_span(scores, q.b, b, 8u);
+                if TWO { scores2 = scored_span(scores2, q2.b, b, 8u); }
             }
-            let low = (vec4<u32>(j) >= begins.low) & (vec4<u32>(j) < ends.low);
-            let high = (vec4<u32>(j) >= begins.high) & (vec4<u32>(j) < ends.high);
+            if QUADS > 16u {
+                let c = key_span(at, 16u);
+                scores = scored_span(scores, q.c, c, 16u);
+                if TWO { scores2 = scored_span(scores2, q2.c, c, 16u); }
+            }
+            if QUADS > 24u {
+                let d = key_span(at, 24u);
+                scores = scored_span(scores, q.d, d, 24u);
+                if TWO { scores2 = scored_span(scores2, q2.d, d, 24u); }
+            }
+            if QUADS > 32u { scores = scored_span(scores, q.e, key_span(at, 32u), 32u); }
+            if QUADS > 40u { scores = scored_span(scores, q.f, key_span(at, 40u), 40u); }
+            if QUADS > 48u { scores = scored_span(scores, q.g, key_span(at, 48u), 48u); }
+            if QUADS > 56u { scores = scored_span(scores, q.h, key_span(at, 56u), 56u); }
+            let j = vec4<u32>(first, first + 1u, first + 2u, first + 3u);
+            let j4 = j + vec4<u32>(4u);
+            let low = (j >= vec4<u32>(begin)) & (j < vec4<u32>(end));
+            let high = (j4 >= vec4<u32>(begin)) & (j4 < vec4<u32>(end));
             s = softened(s, scores, low, high);
             if TWO { s2 = softened(s2, scores2, low, high); }
-            if SPANS == 1u {
-                let v = values_of(base, first, keys - 1u, head, 0u, lane);
-                acc[0] = weighted_block(acc[0], s, v);
-                if TWO { acc2[0] = weighted_block(acc2[0], s2, v); }
-            } else {
-                for (var i = 0u; i < SPANS; i++) {
-                    let v = values_of(base, first, keys - 1u, head, 8u * i, lane);
-                    acc[i] = weighted_block(acc[i], s, v);
-                    if TWO { acc2[i] = weighted_block(acc2[i], s2, v); }
-                }
+            let va = value_span(at, 0u);
+            acc.a = weighted_span(acc.a, s, va, 0u);
+            if TWO { acc2.a = weighted_span(acc2.a, s2, va, 0u); }
+            if QUADS > 8u {
+                let vb = value_span(at, 8u);
+                acc.b = weighted_span(acc.b, s, vb, 8u);
+                if TWO { acc2.b = weighted_span(acc2.b, s2, vb, 8u); }
             }
+            if QUADS > 16u {
+                let vc = value_span(at, 16u);
+                acc.c = weighted_span(acc.c, s, vc, 16u);
+                if TWO { acc2.c = weighted_span(acc2.c, s2, vc, 16u); }
+            }
+            if QUADS > 24u {
+                let vd = value_span(at, 24u);
+                acc.d = weighted_span(acc.d, s, vd, 24u);
+                if TWO { acc2.d = weighted_span(acc2.d, s2, vd, 24u); }
+            }
+            if QUADS > 32u { acc.e = weighted_span(acc.e, s, value_span(at, 32u), 32u); }
+            if QUADS > 40u { acc.f = weighted_span(acc.f, s, value_span(at, 40u), 40u); }
+            if QUADS > 48u { acc.g = weighted_span(acc.g, s, value_span(at, 48u), 48u); }
+            if QUADS > 56u { acc.h = weighted_span(acc.h, s, value_span(at, 56u), 56u); }
         }
     }
-    let factor = reciprocals(s.sum);
-    for (var i = 0u; i < SPANS; i++) { store_rows(t, h, 8u * i + lane, acc[i], factor); }
-    if TWO {
-        let factor2 = reciprocals(s2.sum);
-        for (var i = 0u; i < SPANS; i++) { store_rows(t, h + 1u, 8u * i + lane, acc2[i], factor2); }
-    }
+    if t + lane >= params.m { return; }
+    store_row(own, h, acc, 1.0 / s.sum);
+    if TWO { store_row(own, h + 1u, acc2, 1.0 / s2.sum); }
 }

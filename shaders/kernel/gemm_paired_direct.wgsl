@@ -110,7 +110,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     var over: vec2<i32>;
     var ends = vec4<f32>(1.0);
     for (var chunk = 0u; chunk < chunks; chunk++) {
-        let codes = x_chunk(x[x0.x + chunk], x[x0.y + chunk]);
+        let codes = x_chunk(x_at(x0.x + chunk), x_at(x0.y + chunk));
         let w = w_chunk(n, chunk);
         if WHOLE_SUM {
             over += excess(codes);

@@ -29,7 +29,7 @@ fn tile(gpu: &Device, kernel: Kernel, m: usize, cols: usize) -> Tile {
     match kernel {
         Kernel::Gemv | Kernel::GemvI8 => Tile::gemv(gpu.class(), m, cols),
         Kernel::GemvDirect => Tile::gemv_direct(cols),
-        Kernel::GemmPairedDirect => Tile::paired(),
+        Kernel::GemmPairedDirect | Kernel::GemmPlanesDirect => Tile::narrow(),
         _ if kernel.row().direct => Tile::direct(m, kernel != Kernel::GemmDirect),
         _ => Tile::gemm(),
     }

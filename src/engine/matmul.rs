@@ -200,8 +200,8 @@ fn pipeline(
 ) -> Result<Arc<Pipeline>> {
     let (kernel, tile) = match (choice.method, operand) {
         (Method::Tiled, Operand::Float { .. }) if gpu.half() => (Kernel::GemmF16, choice.tile),
-        (Method::Direct, Operand::Codes { bits: 4, .. }) => (Kernel::GemmPairedDirect, Tile::paired()),
-        (Method::Direct, Operand::Codes { bits: 2, .. }) => (Kernel::GemmPlanesDirect, choice.tile),
+        (Method::Direct, Operand::Codes { bits: 4, .. }) => (Kernel::GemmPairedDirect, Tile::narrow()),
+        (Method::Direct, Operand::Codes { bits: 2, .. }) => (Kernel::GemmPlanesDirect, Tile::narrow()),
         (_, operand) => (choice.kernel(matches!(operand, Operand::Codes { .. })), choice.tile),
     };
     let mut variant = Variant {

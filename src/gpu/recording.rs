@@ -14,6 +14,9 @@ const MAX_GROUPS: u64 = 65535;
 /// Offset alignment of uniform blocks every WebGPU device accepts.
 const UNIFORM_SLOT: usize = 256;
 
+/// Dispatches of a long list that are submitted before the others are encoded.
+const AHEAD: usize = 8;
+
 /// Parameters that are 0 where a caller does not give them: the first row and vector of x of a window, an ending that the
 /// pipeline does not leave open.
 const OPTIONAL: [&str; 4] = ["zero", "m_first", "x_base", "ending"];
@@ -302,13 +305,19 @@ impl Gpu {
         self.queue.submit([encoder.finish()]);
     }
 
-    /// Submits `recordings` one after another in one compute pass; does not wait.
+    /// Submits `recordings` one after another; does not wait. Of many dispatches the first ones go ahead, so that the
+    /// device is at work while the rest is encoded.
     ///
     /// # Errors
     /// When the device failed.
     pub fn run(&self, recordings: &[&Recording]) -> Result<()> {
         self.check()?;
-        self.submit(recordings.iter().flat_map(|r| &r.dispatches));
+        let dispatches = || recordings.iter().flat_map(|r| &r.dispatches);
+        let ahead = if dispatches().count() > 2 * AHEAD { AHEAD } else { 0 };
+        if ahead > 0 {
+            self.submit(dispatches().take(ahead));
+        }
+        self.submit(dispatches().skip(ahead));
         self.check()
     }
 }

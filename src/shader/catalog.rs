@@ -333,11 +333,11 @@ impl Kernel {
             ),
             Kernel::GemmPairedDirect => row!(
                 "gemm_paired_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], OPEN,
-                contract: I, epilogue: true, direct: true, libraries: I32
+                contract: I, epilogue: true, direct: true, libraries: I32, quads: &["x"]
             ),
             Kernel::GemmPlanesDirect => row!(
                 "gemm_planes_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], OPEN,
-                contract: I, epilogue: true, direct: true
+                contract: I, epilogue: true, direct: true, quads: &["x"]
             ),
             Kernel::Absmax => {
                 row!("absmax", [X, write("maxima", "array<f32>")], &["m", "cols", "x_stride"], reduces: true)

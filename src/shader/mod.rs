@@ -332,6 +332,7 @@ pub fn all_variants() -> Vec<Variant> {
                 let with =
                     |variant: &Variant| [8, 32, 80, 128].map(|d| variant.clone().constant("HEAD_DIM", d));
                 all.extend(heads.iter().flat_map(with));
+                all.push(variant.constant("HEADS", 1).constant("HEAD_DIM", 256));
             }
             Contract::None if row.direct => {
                 let variant = Variant { subgroup: true, ..Variant::plain(kernel, Tile::rows()) };
@@ -397,8 +398,8 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
             [(1, 64), (2, 4096), (4, 4096), (8, 4096)].map(|(m, cols)| Tile::gemv(class, m, cols)).to_vec()
         } else if kernel == Kernel::GemvDirect {
             [64, 4096].map(Tile::gemv_direct).to_vec()
-        } else if kernel == Kernel::GemmPairedDirect {
-            vec![Tile::paired()]
+        } else if matches!(kernel, Kernel::GemmPairedDirect | Kernel::GemmPlanesDirect) {
+            vec![Tile::narrow()]
         } else if direct {
             [8, 16].map(|m| Tile::direct(m, integer)).to_vec()
         } else {

@@ -105,8 +105,8 @@ impl Tile {
         Self { workgroup: 8, tile_m, tile_n: 32, thread_m: tile_m, thread_n: 4, lanes: 1 }
     }
 
-    /// For GEMM in registers of two rows of codes to a float.
-    pub const fn paired() -> Self {
+    /// For GEMM in registers of codes of 4 or 2 bits.
+    pub const fn narrow() -> Self {
         Self { tile_m: 16, thread_m: 16, ..Self::direct(8, true) }
     }
 

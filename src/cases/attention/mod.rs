@@ -37,7 +37,7 @@ const fn setting(
 
 /// Several sequences of different lengths, prefill and decode, positions beyond a workgroup, grouped heads; windows of
 /// one position, of as many as a block has, odd ones and one longer than any sequence; whole sequences.
-const SETTINGS: [Setting; 22] = [
+const SETTINGS: [Setting; 23] = [
     setting((4, 2, 8), 40, Mask::Causal, &[(0, 5), (11, 1), (3, 3)]),
     setting((4, 4, 32), 300, Mask::Causal, &[(299, 1), (0, 1), (126, 3)]),
     setting((6, 2, 80), 70, Mask::Causal, &[(30, 4), (64, 1)]),
@@ -48,6 +48,7 @@ const SETTINGS: [Setting; 22] = [
     setting((4, 2, 10), 30, Mask::Causal, &[(2, 3), (25, 1)]),
     setting((5, 5, 8), 9, Mask::Causal, &[(1, 2), (0, 9), (8, 1), (4, 4)]),
     setting((4, 1, 64), 50, Mask::Causal, &[(0, 19), (40, 1), (7, 12)]),
+    setting((1, 1, 232), 20, Mask::Causal, &[(9, 1), (0, 11)]),
     setting((2, 1, 32), 20, Mask::Causal, &[(19, 1), (0, 1), (7, 1), (3, 14)]),
     setting((4, 2, 8), 40, Mask::Window(3), &[(0, 5), (11, 1), (3, 3)]),
     setting((4, 4, 32), 300, Mask::Window(64), &[(299, 1), (0, 1), (126, 3)]),
