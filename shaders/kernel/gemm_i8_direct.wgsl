@@ -3,7 +3,7 @@
 // keeps of its own rows, is taken off again. Sums are exact, also where they wrap meanwhile.
 // Where scales change within a row, chunks are scaled one by one (lib/x_scale.wgsl).
 // Partition: lib/direct_i32.wgsl.
-const_assert TILE_M == 8u;
+const_assert TILE_M == 8u || TALL;
 const BIAS: i32 = 128;
 
 struct Scaled { f: array<vec4<f32>, 8> }  // as Totals
@@ -14,8 +14,7 @@ fn biased_quad(w: u32) -> vec4<i32> {
 }
 
 // A chunk of a row of x, a pair of vec4.
-fn x_chunk(pair: u32) -> Codes {
-    let p = x_pair(pair);
+fn x_codes(p: Pair) -> Codes {
     let low = p.low;
     let high = p.high;
     return Codes(array<vec4<i32>, 8>(biased_quad(low.x), biased_quad(low.y), biased_quad(low.z), biased_quad(low.w),
@@ -60,6 +59,31 @@ fn advance(t: Totals, w: Four, x: Codes) -> Totals {
         row_sum(t.i[4], w, x, 4u), row_sum(t.i[5], w, x, 5u), row_sum(t.i[6], w, x, 6u), row_sum(t.i[7], w, x, 7u)));
 }
 
+// Adds the sums of a chunk, each by its scales: of the row of W and of this invocation's row of x.
+fn scaled_sums(s: Scaled, part: Totals, less: vec4<f32>, scale: vec4<f32>, of_x: f32) -> Scaled {
+    return Scaled(array<vec4<f32>, 8>(
+        s.f[0] + (vec4<f32>(part.i[0]) - less) * scale * subgroupBroadcast(of_x, 0u),
+        s.f[1] + (vec4<f32>(part.i[1]) - less) * scale * subgroupBroadcast(of_x, 1u),
+        s.f[2] + (vec4<f32>(part.i[2]) - less) * scale * subgroupBroadcast(of_x, 2u),
+        s.f[3] + (vec4<f32>(part.i[3]) - less) * scale * subgroupBroadcast(of_x, 3u),
+        s.f[4] + (vec4<f32>(part.i[4]) - less) * scale * subgroupBroadcast(of_x, 4u),
+        s.f[5] + (vec4<f32>(part.i[5]) - less) * scale * subgroupBroadcast(of_x, 5u),
+        s.f[6] + (vec4<f32>(part.i[6]) - less) * scale * subgroupBroadcast(of_x, 6u),
+        s.f[7] + (vec4<f32>(part.i[7]) - less) * scale * subgroupBroadcast(of_x, 7u)));
+}
+
+// Stores eight rows of sums; of_row: the scale of this invocation's row of x.
+fn end_rows(m: u32, n0: u32, t: Totals, over: vec4<i32>, s: Scaled, of_row: f32, ends: vec4<f32>) {
+    end_sums(m, n0, t.i[0] - over, s.f[0], subgroupBroadcast(of_row, 0u) * ends);
+    end_sums(m + 1u, n0, t.i[1] - over, s.f[1], subgroupBroadcast(of_row, 1u) * ends);
+    end_sums(m + 2u, n0, t.i[2] - over, s.f[2], subgroupBroadcast(of_row, 2u) * ends);
+    end_sums(m + 3u, n0, t.i[3] - over, s.f[3], subgroupBroadcast(of_row, 3u) * ends);
+    end_sums(m + 4u, n0, t.i[4] - over, s.f[4], subgroupBroadcast(of_row, 4u) * ends);
+    end_sums(m + 5u, n0, t.i[5] - over, s.f[5], subgroupBroadcast(of_row, 5u) * ends);
+    end_sums(m + 6u, n0, t.i[6] - over, s.f[6], subgroupBroadcast(of_row, 6u) * ends);
+    end_sums(m + 7u, n0, t.i[7] - over, s.f[7], subgroupBroadcast(of_row, 7u) * ends);
+}
+
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let tiles_n = (params.rows + TILE_N - 1u) / TILE_N;
     let tile = folded(group, groups);
@@ -67,50 +91,46 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let n0 = (tile % tiles_n) * TILE_N + first_column(lane);
     // Rows past the end repeat the last one; their sums are never stored.
     let own = min(m0 + lane, params.m - 1u);
+    let own8 = min(m0 + 8u + lane, params.m - 1u);
     let x0 = own * (params.x_stride / 8u);
+    let x8 = own8 * (params.x_stride / 8u);
     if m0 >= params.m { return; }
     let n = own_columns(n0);
     let chunks = (params.cols + CHUNK - 1u) / CHUNK;
     var s: Scaled;
+    var s8: Scaled;  // of rows 8 to 15 of a tall tile, as t8
     var t: Totals;
+    var t8: Totals;
     var over: vec4<i32>;
     var ends = vec4<f32>(1.0);
-    if WHOLE_SUM {
-        for (var chunk = 0u; chunk < chunks; chunk++) {
-            let codes = x_chunk(x0 + chunk);
-            let w = w_chunk(n, chunk);
+    for (var chunk = 0u; chunk < chunks; chunk++) {
+        // x first: its loads are loops, over which what W decodes to would have to be kept in memory.
+        let x = x_pair(x0 + chunk);
+        var y: Pair;
+        if TALL { y = x_pair(x8 + chunk); }
+        let w = w_chunk(n, chunk);
+        if WHOLE_SUM {
             over += excess(w);
-            t = advance(t, w, codes);
-        }
-        ends = vec4<f32>(scale_at(n.x, 0u), scale_at(n.y, 0u), scale_at(n.z, 0u), scale_at(n.w, 0u));
-    } else {
-        for (var chunk = 0u; chunk < chunks; chunk++) {
-            let codes = x_chunk(x0 + chunk);
-            let w = w_chunk(n, chunk);
-            let part = advance(Totals(), w, codes);
+            t = advance(t, w, x_codes(x));
+            if TALL { t8 = advance(t8, w, x_codes(y)); }
+        } else {
             // In f32, which is exact here, so that no compiler factors the bias out of the products again.
             let less = vec4<f32>(excess(w));
             let k = chunk * CHUNK;
             let scale = vec4<f32>(scale_at(n.x, k), scale_at(n.y, k), scale_at(n.z, k), scale_at(n.w, k));
-            let of_x = chunk_scale(own, chunk);
-            s.f[0] += (vec4<f32>(part.i[0]) - less) * scale * subgroupBroadcast(of_x, 0u);
-            s.f[1] += (vec4<f32>(part.i[1]) - less) * scale * subgroupBroadcast(of_x, 1u);
-            s.f[2] += (vec4<f32>(part.i[2]) - less) * scale * subgroupBroadcast(of_x, 2u);
-            s.f[3] += (vec4<f32>(part.i[3]) - less) * scale * subgroupBroadcast(of_x, 3u);
-            s.f[4] += (vec4<f32>(part.i[4]) - less) * scale * subgroupBroadcast(of_x, 4u);
-            s.f[5] += (vec4<f32>(part.i[5]) - less) * scale * subgroupBroadcast(of_x, 5u);
-            s.f[6] += (vec4<f32>(part.i[6]) - less) * scale * subgroupBroadcast(of_x, 6u);
-            s.f[7] += (vec4<f32>(part.i[7]) - less) * scale * subgroupBroadcast(of_x, 7u);
+            s = scaled_sums(s, advance(Totals(), w, x_codes(x)), less, scale, chunk_scale(own, chunk));
+            if TALL {
+                s8 = scaled_sums(s8, advance(Totals(), w, x_codes(y)), less, scale, chunk_scale(own8, chunk));
+            }
         }
     }
+    if WHOLE_SUM { ends = vec4<f32>(scale_at(n.x, 0u), scale_at(n.y, 0u), scale_at(n.z, 0u), scale_at(n.w, 0u)); }
     var of_row = 1.0;
-    if X_PER_CHUNK == 0u { of_row = x_scale[own]; }
-    end_sums(m0, n0, t.i[0] - over, s.f[0], subgroupBroadcast(of_row, 0u) * ends);
-    end_sums(m0 + 1u, n0, t.i[1] - over, s.f[1], subgroupBroadcast(of_row, 1u) * ends);
-    end_sums(m0 + 2u, n0, t.i[2] - over, s.f[2], subgroupBroadcast(of_row, 2u) * ends);
-    end_sums(m0 + 3u, n0, t.i[3] - over, s.f[3], subgroupBroadcast(of_row, 3u) * ends);
-    end_sums(m0 + 4u, n0, t.i[4] - over, s.f[4], subgroupBroadcast(of_row, 4u) * ends);
-    end_sums(m0 + 5u, n0, t.i[5] - over, s.f[5], subgroupBroadcast(of_row, 5u) * ends);
-    end_sums(m0 + 6u, n0, t.i[6] - over, s.f[6], subgroupBroadcast(of_row, 6u) * ends);
-    end_sums(m0 + 7u, n0, t.i[7] - over, s.f[7], subgroupBroadcast(of_row, 7u) * ends);
+    var of_row8 = 1.0;
+    if X_PER_CHUNK == 0u {
+        of_row = x_scale[own];
+        if TALL { of_row8 = x_scale[own8]; }
+    }
+    end_rows(m0, n0, t, over, s, of_row, ends);
+    if TALL { end_rows(m0 + 8u, n0, t8, over, s8, of_row8, ends); }
 }

@@ -74,9 +74,12 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     var low: Totals;
     var high: Totals;
     for (var step = 0u; step < steps; step++) {
+        // x first: its loads are loops, over which what W decodes to would have to be kept in memory.
+        let a = planes(x_at(x0.x + step));
+        let b = planes(x_at(x0.y + step));
         let w = columns(n, step);
-        low = advance(low, w, planes(x_at(x0.x + step)));
-        high = advance(high, w, planes(x_at(x0.y + step)));
+        low = advance(low, w, a);
+        high = advance(high, w, b);
     }
     let ends = vec4<f32>(scale_at(n.x, 0u), scale_at(n.y, 0u), scale_at(n.z, 0u), scale_at(n.w, 0u));
     let of_x = vec2<f32>(x_scale[own.x], x_scale[own.y]);

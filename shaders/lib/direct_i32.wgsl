@@ -4,6 +4,7 @@
 // that follows (pmaddwd and paddd, or vpdpwssd alone), where a product of f32 and its sum are two. So one operand is biased,
 // what the bias adds is taken off again, and shifts tell the compiler what it cannot see of the other one.
 // Precondition: the workgroup of 8 lies in one subgroup.
+const TALL: bool = TILE_M == 16u;
 const_assert THREAD_N == 4u && TILE_N == 4u * WORKGROUP && WORKGROUP == 8u;
 
 struct Totals { i: array<vec4<i32>, 8> }                // [row of x], components: row of W

@@ -25,12 +25,13 @@ pub(super) fn serves(kernel: Kernel, m: usize) -> bool {
 }
 
 /// The partition of `kernel` on this device.
-fn tile(gpu: &Device, kernel: Kernel, m: usize, cols: usize) -> Tile {
+/// Sums that are scaled by chunks run in either register tile, as plans and as a search over tiles choose.
+fn tile(gpu: &Device, kernel: Kernel, (m, cols): (usize, usize), by_chunks: bool) -> Tile {
     match kernel {
         Kernel::Gemv | Kernel::GemvI8 => Tile::gemv(gpu.class(), m, cols),
         Kernel::GemvDirect => Tile::gemv_direct(cols),
         Kernel::GemmPairedDirect | Kernel::GemmPlanesDirect => Tile::narrow(),
-        _ if kernel.row().direct => Tile::direct(m, kernel != Kernel::GemmDirect),
+        _ if kernel.row().direct => Tile::direct(m, by_chunks && m % 2 == 1),
         _ => Tile::gemm(),
     }
 }
@@ -160,14 +161,16 @@ impl Product {
             launch.input("residual", &strided(&residual, self.rows, stride, STRAY))?;
         }
         launch.output("y", self.m * stride)?;
-        let tile = tile(gpu, self.kernel, self.m, self.cols);
+        let integer = self.kernel.row().contract == Contract::Integer;
+        let by_chunks = integer && (per_chunk || !matrix.variant.row_scale());
+        let tile = tile(gpu, self.kernel, (self.m, self.cols), by_chunks);
         let mut variant = Variant {
             format: Some(matrix.variant),
             epilogue: Some(epilogue),
             quads: self.kernel.row().direct && self.rows.is_multiple_of(4) && stride.is_multiple_of(4),
             ..Variant::plain(self.kernel, tile)
         };
-        if self.kernel.row().contract == Contract::Integer {
+        if integer {
             variant = variant.constant("X_PER_CHUNK", per_chunk.into());
         }
         for part in &matrix.parts {

@@ -156,9 +156,17 @@ fn choice(gpu: &Gpu, format: FormatVariant, m: usize, n: usize, k: usize, operan
         };
         fits && choice.serves(m, integer)
     };
-    tuned.filter(runs).unwrap_or_else(|| match half {
-        true => Choice { method: Method::Tiled, tile: Tile::gemm() },
-        false => Choice::default_for(gpu.class(), gpu.direct(), m, k, integer),
+    let by_chunks = match operand {
+        Operand::Float { .. } => false,
+        Operand::Codes { per_chunk, .. } => per_chunk || !format.row_scale(),
+    };
+    tuned.filter(runs).unwrap_or_else(|| {
+        let choice = Choice::default_for(gpu.class(), gpu.direct(), m, k, integer);
+        match choice.method {
+            _ if half => Choice { method: Method::Tiled, tile: Tile::gemm() },
+            Method::Direct if integer && by_chunks => Choice { tile: Tile::direct(m, true), ..choice },
+            _ => choice,
+        }
     })
 }
 

@@ -274,10 +274,16 @@ fn append_accesses(variant: &Variant, text: &mut String) {
             let ty = ty.unwrap_or(binding.ty);
             let _ = match (bound.ty == "array<vec2<u64>>", writes) {
                 (true, true) => {
-                    writeln!(text, "fn {name}_put(i: u32, v: {ty}) {{ {name}[i] = as_long(bitcast<vec4<u32>>(v)); }}")
+                    writeln!(
+                        text,
+                        "fn {name}_put(i: u32, v: {ty}) {{ {name}[i] = as_long(bitcast<vec4<u32>>(v)); }}"
+                    )
                 }
                 (true, false) => {
-                    writeln!(text, "fn {name}_at(i: u32) -> {ty} {{ return bitcast<{ty}>(as_quad({name}[i])); }}")
+                    writeln!(
+                        text,
+                        "fn {name}_at(i: u32) -> {ty} {{ return bitcast<{ty}>(as_quad({name}[i])); }}"
+                    )
                 }
                 (false, true) => writeln!(text, "fn {name}_put(i: u32, v: {ty}) {{ {name}[i] = v; }}"),
                 (false, false) => writeln!(text, "fn {name}_at(i: u32) -> {ty} {{ return {name}[i]; }}"),
@@ -401,7 +407,7 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
         } else if matches!(kernel, Kernel::GemmPairedDirect | Kernel::GemmPlanesDirect) {
             vec![Tile::narrow()]
         } else if direct {
-            [8, 16].map(|m| Tile::direct(m, integer)).to_vec()
+            [8, 16].map(|m| Tile::direct(m, false)).to_vec()
         } else {
             vec![Tile::gemm()]
         };

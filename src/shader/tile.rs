@@ -99,15 +99,16 @@ impl Tile {
         Self { workgroup: 64, tile_m: 64, tile_n: 64, thread_m: 8, thread_n: 8, lanes: 1 }
     }
 
-    /// For GEMM in registers (`lib/direct.wgsl`) of `m` rows of floats or codes.
-    pub const fn direct(m: usize, integer: bool) -> Self {
-        let tile_m = if m > 8 && !integer { 16 } else { 8 };
+    /// For GEMM in registers (`lib/direct.wgsl`) of `m` rows of floats or codes. Integer sums that are scaled chunk by
+    /// chunk (`by_chunks`) leave no registers for more than 8 rows.
+    pub const fn direct(m: usize, by_chunks: bool) -> Self {
+        let tile_m = if m > 8 && !by_chunks { 16 } else { 8 };
         Self { workgroup: 8, tile_m, tile_n: 32, thread_m: tile_m, thread_n: 4, lanes: 1 }
     }
 
     /// For GEMM in registers of codes of 4 or 2 bits.
     pub const fn narrow() -> Self {
-        Self { tile_m: 16, thread_m: 16, ..Self::direct(8, true) }
+        Self { tile_m: 16, thread_m: 16, ..Self::direct(8, false) }
     }
 
     /// Whether the partial sums of a GEMV fit registers and workgroup memory.

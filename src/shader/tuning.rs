@@ -76,7 +76,7 @@ impl Choice {
             Method::Gemv => Tile::gemv(class, m, k),
             Method::Tiled => Tile::gemm(),
             Method::Direct if m <= 1 => Tile::gemv_direct(k),
-            Method::Direct => Tile::direct(m, integer),
+            Method::Direct => Tile::direct(m, false),
         };
         Self { method, tile }
     }
@@ -133,8 +133,8 @@ impl Choice {
                 add(Method::Tiled, Tile { workgroup, tile_m, tile_n, thread_m, thread_n, lanes: 1 });
             }
             if class == DeviceClass::Cpu && direct {
-                add(Method::Direct, Tile::direct(8, integer));
-                add(Method::Direct, Tile::direct(16, integer));
+                add(Method::Direct, Tile::direct(8, false));
+                add(Method::Direct, Tile::direct(16, false));
             }
         }
         all
@@ -228,14 +228,7 @@ impl Tuning {
     /// # Errors
     /// The first choice that cannot be compiled.
     pub fn check(&self) -> Result<()> {
-        self.entries.iter().try_for_each(|(product, choice)| {
-            choice.check()?;
-            // Tall register tiles are those of float kernels.
-            match product.integer && choice.method == Method::Direct && choice.tile != Tile::direct(8, true) {
-                true => invalid!("{choice} is no partition of integer codes; run `anybit bench tune` again"),
-                false => Ok(()),
-            }
-        })
+        self.entries.iter().try_for_each(|(_, choice)| choice.check())
     }
 }
 
@@ -329,11 +322,9 @@ mod tests {
         for choice in wrong {
             assert!(choice.check().is_err(), "{choice:?}");
         }
-        let tall = Choice { method: Method::Direct, tile: Tile::direct(16, false) };
-        for integer in [false, true] {
-            let mut tuning = Tuning::default();
-            tuning.set(Product { integer, ..product(16, 64, 64) }, tall);
-            assert_eq!(tuning.check().is_err(), integer);
+        for m in [8, 16] {
+            let choice = Choice { method: Method::Direct, tile: Tile::direct(m, false) };
+            assert!(choice.check().is_ok(), "{choice:?}");
         }
     }
 }
