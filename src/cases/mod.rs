@@ -222,9 +222,9 @@ fn row(kernel: Kernel) -> Row {
         }
         Kernel::LayerNorm => row("reference::layer_norm", rows::layer_norm),
         Kernel::Softmax => row("reference::softmax", rows::softmax),
-        Kernel::Rope | Kernel::RopeQuads => row("reference::rope", attention::rope),
+        Kernel::Rope | Kernel::RopeWide => row("reference::rope", attention::rope),
         Kernel::KvWrite | Kernel::KvWriteQuads => row("copies", attention::kv_write),
-        Kernel::RopeKvQuads => row("reference::rope", attention::rope_to_caches),
+        Kernel::RopeKvWide => row("reference::rope", attention::rope_to_caches),
         Kernel::AttentionScores => row("reference::attention_scores", attention::scores),
         Kernel::AttentionValues => row("reference::attention_values", attention::values),
         Kernel::Attention | Kernel::AttentionDirect => row("reference::attention", attention::fused),

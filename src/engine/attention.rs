@@ -202,7 +202,7 @@ impl Lowering<'_> {
             ("z_stride", z.stride as u32),
             ("z_offset", z.offset as u32),
         ];
-        let variant = Variant::plain(Kernel::RopeKvQuads, Tile::elementwise());
-        self.elementwise(variant, &buffers, &params, x.rows * heads * (head_dim / 2) / 4)
+        let variant = Variant::plain(Kernel::RopeKvWide, Tile::elementwise());
+        self.elementwise(variant, &buffers, &params, x.rows * heads * (head_dim / 2) / 8)
     }
 }

@@ -2,7 +2,7 @@
 //! without this pass.
 
 use super::stack::Stack;
-use super::values::{offset_of, whole_quads};
+use super::values::{offset_of, whole_pairs};
 use crate::graph::{Graph, NodeId, Op};
 use crate::shader::Epilogue;
 
@@ -89,7 +89,7 @@ pub(super) fn steps(graph: &Graph, fused: bool, stacks: &[Stack]) -> Vec<Step> {
     steps
 }
 
-/// What `node` rotates, where it rotates the keys of an attention and nothing else, in whole vec4.
+/// What `node` rotates, where it rotates the keys of an attention and nothing else, in whole pairs of vec4.
 fn rotated_keys(graph: &Graph, consumers: &[Vec<NodeId>], node: NodeId) -> Option<NodeId> {
     let (Op::Rope { head_dim, .. }, &[source]) = (&graph.nodes[node].op, &graph.nodes[node].inputs[..])
     else {
@@ -100,8 +100,8 @@ fn rotated_keys(graph: &Graph, consumers: &[Vec<NodeId>], node: NodeId) -> Optio
         return None;
     };
     // The values go to their cache in the same kernel.
-    let quads = head_dim.is_multiple_of(8) && whole_quads(&[offset_of(graph, source), offset_of(graph, v)]);
-    (quads && k == node && q != node && v != node).then_some(source)
+    let wide = whole_pairs(&[head_dim / 2, offset_of(graph, source), offset_of(graph, v)]);
+    (wide && k == node && q != node && v != node).then_some(source)
 }
 
 #[cfg(test)]

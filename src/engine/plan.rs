@@ -9,7 +9,7 @@ use super::matmul::{self, Operand, Target};
 use super::resident::DeviceMatrix;
 use super::rounding::Rounding;
 use super::stack::Stack;
-use super::values::{Pool, Value, stride, whole_quads};
+use super::values::{Pool, Value, stride, whole_pairs, whole_quads};
 use crate::error::{Error, Result, invalid};
 use crate::format::ActivationFormat;
 use crate::gpu::{Binder, Buffer, Gpu, Recording};
@@ -303,8 +303,8 @@ impl Lowering<'_> {
                     ("x_offset", x.offset as u32),
                     ("y_stride", y.stride as u32),
                 ];
-                let (kernel, pairs) = match whole_quads(&[head_dim / 2, x.offset]) {
-                    true => (Kernel::RopeQuads, 4),
+                let (kernel, pairs) = match whole_pairs(&[head_dim / 2, x.offset]) {
+                    true => (Kernel::RopeWide, 8),
                     false => (Kernel::Rope, 1),
                 };
                 let variant = Variant::plain(kernel, Tile::elementwise());

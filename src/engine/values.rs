@@ -27,6 +27,11 @@ pub(super) fn whole_quads(sizes: &[usize]) -> bool {
     sizes.iter().all(|size| size.is_multiple_of(4))
 }
 
+/// Whether all sizes are whole pairs of vec4. Strides of values are.
+pub(super) fn whole_pairs(sizes: &[usize]) -> bool {
+    sizes.iter().all(|size| size.is_multiple_of(8))
+}
+
 /// The column of its buffer at which the value of `node` begins.
 pub(super) fn offset_of(graph: &Graph, node: NodeId) -> usize {
     match (&graph.nodes[node].op, graph.nodes[node].inputs.first()) {

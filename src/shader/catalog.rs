@@ -105,10 +105,10 @@ pub enum Kernel {
     RmsNormQuantize,
     LayerNorm,
     Rope,
-    RopeQuads,
+    RopeWide,
     KvWrite,
     KvWriteQuads,
-    RopeKvQuads,
+    RopeKvWide,
     AttentionScores,
     Softmax,
     AttentionValues,
@@ -239,10 +239,10 @@ impl Kernel {
         Kernel::RmsNormQuantize,
         Kernel::LayerNorm,
         Kernel::Rope,
-        Kernel::RopeQuads,
+        Kernel::RopeWide,
         Kernel::KvWrite,
         Kernel::KvWriteQuads,
-        Kernel::RopeKvQuads,
+        Kernel::RopeKvWide,
         Kernel::AttentionScores,
         Kernel::Softmax,
         Kernel::AttentionValues,
@@ -449,11 +449,11 @@ impl Kernel {
                 [X, TOKENS, read("rotation", "array<vec2<f32>>"), Y],
                 &["m", "heads", "half_dim", "x_stride", "x_offset", "y_stride"]
             ),
-            Kernel::RopeQuads => row!(
-                "rope_quads",
+            Kernel::RopeWide => row!(
+                "rope_wide",
                 [X4, TOKENS, read("rotation", "array<vec4<f32>>"), Y4],
                 &["m", "heads", "half_dim", "x_stride", "x_offset", "y_stride"],
-                libraries: &[lib!("rotated")], quads: &["x", "rotation", "y"]
+                libraries: &[lib!("rotated")], pairs: &["x", "rotation", "y"]
             ),
             Kernel::KvWriteQuads => row!(
                 "kv_write_quads",
@@ -461,14 +461,14 @@ impl Kernel {
                 &["m", "width", "context", "x_stride", "x_offset"],
                 quads: &["x", "cache"]
             ),
-            Kernel::RopeKvQuads => row!(
-                "rope_kv_quads",
+            Kernel::RopeKvWide => row!(
+                "rope_kv_wide",
                 [
                     X4, Z4, TOKENS, read("rotation", "array<vec4<f32>>"),
                     write("k_cache", "array<vec4<f32>>"), write("v_cache", "array<vec4<f32>>")
                 ],
                 &["m", "heads", "half_dim", "context", "x_stride", "x_offset", "z_stride", "z_offset"],
-                libraries: &[lib!("rotated")], quads: &["x", "z", "rotation", "k_cache", "v_cache"]
+                libraries: &[lib!("rotated")], pairs: &["x", "z", "rotation", "k_cache", "v_cache"]
             ),
             Kernel::KvWrite => row!(
                 "kv_write",

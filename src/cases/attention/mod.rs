@@ -214,7 +214,7 @@ fn frequencies(half: usize) -> Vec<f32> {
 
 pub(super) fn rope_to_caches(table: &mut Table) {
     for setting in SETTINGS {
-        if setting.head_dim % 8 != 0 {
+        if setting.head_dim % 16 != 0 {
             continue;
         }
         table.add("", setting.shape(), Tolerance::Nmse(ONE_OP), move |gpu| {
@@ -222,12 +222,12 @@ pub(super) fn rope_to_caches(table: &mut Table) {
             let frequency = frequencies(half);
             let x = data::values(tokens.len() * width, 51);
             let z = data::values(tokens.len() * width, 52);
-            let (offset, x_stride) = (8, width + 12);
+            let (offset, x_stride) = (8, width + 24);
             let words = setting.parts.len() * setting.context * width;
             let mut launch = Launch::new(gpu);
             launch
                 .input("x", &shifted(&x, width, offset, x_stride))?
-                .input("z", &shifted(&z, width, offset + 4, x_stride + 8))?
+                .input("z", &shifted(&z, width, offset + 8, x_stride + 8))?
                 .input("tokens", &token_rows(&tokens))?
                 .input("rotation", &rotation_table(&frequency, setting.context as u32))?
                 .output("k_cache", words)?
@@ -240,10 +240,10 @@ pub(super) fn rope_to_caches(table: &mut Table) {
                 ("x_stride", x_stride as u32),
                 ("x_offset", offset as u32),
                 ("z_stride", x_stride as u32 + 8),
-                ("z_offset", offset as u32 + 4),
+                ("z_offset", offset as u32 + 8),
             ];
             let got =
-                launch.elementwise(&flat(Kernel::RopeKvQuads), &params, x.len() / 8)?.finish()?.concat();
+                launch.elementwise(&flat(Kernel::RopeKvWide), &params, x.len() / 16)?.finish()?.concat();
             let positions: Vec<u32> = tokens.iter().map(|t| t.position).collect();
             let rotated = reference::rope(&x, &positions, setting.kv_heads, &frequency);
             let mut want = vec![POISON; got.len()];
@@ -259,8 +259,8 @@ pub(super) fn rope_to_caches(table: &mut Table) {
 }
 
 pub(super) fn rope(table: &mut Table) {
-    let (kernel, share) = (table.kernel, if table.kernel == Kernel::RopeQuads { 4 } else { 1 });
-    for (heads, head_dim) in [(3, 8), (1, 2), (5, 32), (2, 80), (1, 24)] {
+    let (kernel, share) = (table.kernel, if table.kernel == Kernel::RopeWide { 8 } else { 1 });
+    for (heads, head_dim) in [(3, 8), (1, 2), (5, 32), (2, 80), (1, 24), (3, 16)] {
         if head_dim / 2 % share != 0 {
             continue;
         }
@@ -273,7 +273,7 @@ pub(super) fn rope(table: &mut Table) {
             let x = data::values(tokens.len() * width, 41);
             let (offset, x_stride, y_stride) = match share {
                 1 => (4, width + 7, width + 5),
-                _ => (4, width + 8, width + 12),
+                _ => (8, width + 16, width + 24),
             };
             let mut launch = Launch::new(gpu);
             launch
