@@ -30,8 +30,8 @@ pub struct OpenOptions {
     /// Keeps code words in textures where the partition is that of a software driver, which reads a texel several times
     /// as fast as storage.
     pub texels: bool,
-    /// Loads pairs of vec4 as 64-bit words where the partition is that of a software driver, which takes as long for a load
-    /// whatever its width.
+    /// Moves vec4, alone or in pairs, as 64-bit words where the partition is that of a software driver, which takes as long
+    /// for a word whatever its width.
     pub long: bool,
     /// Multiplies the floats of more than 8 rows in f16: for GPUs that do so faster, where three digits are enough. Refused
     /// where the adapter has no f16 in shaders.
@@ -206,7 +206,7 @@ impl Gpu {
         self.options.texels && self.class == DeviceClass::Cpu
     }
 
-    /// Whether pairs of vec4 are loaded as 64-bit words.
+    /// Whether vec4 are moved as 64-bit words.
     pub fn loads_long(&self) -> bool {
         self.long
     }
