@@ -126,8 +126,8 @@ mod tests {
 
     #[test]
     fn keys_are_rotated_into_the_cache_unless_something_else_reads_them() {
-        // The last with values that begin within a vec4.
-        for (heads_of, shared, offset) in [(8, false, 4), (8, true, 4), (12, false, 4), (8, false, 2)] {
+        // The last with values that begin within a pair of vec4.
+        for (heads_of, shared, offset) in [(16, false, 8), (16, true, 8), (24, false, 8), (16, false, 4)] {
             let mut graph = Graph::default();
             let table = graph.weight("e", 4, heads_of, Role::Embedding, false);
             let x = graph.push("x", Op::Embed { table }, &[], heads_of);
@@ -149,7 +149,7 @@ mod tests {
                 graph.push("sum", Op::Add, &[k, y], heads_of);
             }
             let fused = steps(&graph, true, &[]);
-            let absorbed = heads_of == 8 && !shared && offset == 4;
+            let absorbed = heads_of == 16 && !shared && offset == 8;
             assert_eq!(fused.iter().any(|step| step.node == k), !absorbed, "{heads_of} {shared} {offset}");
             let attends = fused.iter().find(|step| step.node == y).expect("it is a step");
             assert_eq!(attends.residual, absorbed.then_some(x));
