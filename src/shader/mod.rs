@@ -3,6 +3,7 @@
 //! A module is `constants + bindings + contract + format + epilogue + kernel + entry`, concatenated (WGSL
 //! module scope does not depend on order). Nothing here talks to a device.
 
+mod access;
 mod catalog;
 mod epilogue;
 mod format;
@@ -232,64 +233,11 @@ pub fn link(variant: &Variant) -> String {
     if function {
         text.push_str(lib!("functions"));
     }
-    append_accesses(variant, &mut text);
+    access::append(variant, &mut text);
     row.libraries.iter().for_each(|library| text.push_str(library));
     text.push_str(row.source);
     text.push_str(if variant.subgroup { lib!("entry_subgroup") } else { lib!("entry") });
     text
-}
-
-/// The functions by which a kernel reads and stores its pairs and quads.
-fn append_accesses(variant: &Variant, text: &mut String) {
-    let row = variant.kernel.row();
-    let plain = Variant { long: false, ..variant.clone() };
-    if variant.long && variant.takes_long() {
-        text.push_str(lib!("long"));
-    }
-    if !row.pairs.is_empty() {
-        let words = row.bindings.iter().any(|b| row.pairs.contains(&b.name) && b.ty == "array<vec4<u32>>");
-        let _ = writeln!(text, "alias PairOf = vec4<{}>;", if words { "u32" } else { "f32" });
-        text.push_str(if variant.long { lib!("pairs_long") } else { lib!("pairs") });
-    }
-    for (binding, bound) in plain.bindings().iter().zip(variant.bindings()) {
-        let name = binding.name;
-        let writes = binding.access == Access::Write;
-        if row.pairs.contains(&name) {
-            let _ = match (variant.long, writes) {
-                (true, true) => writeln!(text, "fn {name}_put(i: u32, p: Pair) {{ {name}[i] = whole(p); }}"),
-                (true, false) => {
-                    writeln!(text, "fn {name}_pair(i: u32) -> Pair {{ return halves({name}[i]); }}")
-                }
-                (false, true) => writeln!(
-                    text,
-                    "fn {name}_put(i: u32, p: Pair) {{ {name}[2u * i] = p.low; {name}[2u * i + 1u] = p.high; }}"
-                ),
-                (false, false) => writeln!(
-                    text,
-                    "fn {name}_pair(i: u32) -> Pair {{ return Pair({name}[2u * i], {name}[2u * i + 1u]); }}"
-                ),
-            };
-        } else if variant.is_single(binding) {
-            let ty = binding.ty.strip_prefix("array<").and_then(|ty| ty.strip_suffix('>'));
-            let ty = ty.unwrap_or(binding.ty);
-            let _ = match (bound.ty == "array<vec2<u64>>", writes) {
-                (true, true) => {
-                    writeln!(
-                        text,
-                        "fn {name}_put(i: u32, v: {ty}) {{ {name}[i] = as_long(bitcast<vec4<u32>>(v)); }}"
-                    )
-                }
-                (true, false) => {
-                    writeln!(
-                        text,
-                        "fn {name}_at(i: u32) -> {ty} {{ return bitcast<{ty}>(as_quad({name}[i])); }}"
-                    )
-                }
-                (false, true) => writeln!(text, "fn {name}_put(i: u32, v: {ty}) {{ {name}[i] = v; }}"),
-                (false, false) => writeln!(text, "fn {name}_at(i: u32) -> {ty} {{ return {name}[i]; }}"),
-            };
-        }
-    }
 }
 
 /// Every variant the crate can ask for, with and without subgroups, in f16 those that stand for the others: what a test
