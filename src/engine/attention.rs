@@ -15,8 +15,9 @@ const MANY_WORKGROUPS: usize = 512;
 const POSITIONS_PER_PART: usize = 256;
 /// Rows from which two heads that share keys are one tile on software drivers: its kernel takes longer to compile.
 const ROWS_OF_TWO_HEADS: usize = 256;
-/// Largest heads of which two are one tile, and of which one is a tile.
+/// Largest heads of which two are one tile, as its kernel writes them out.
 const LARGEST_OF_TWO: usize = 128;
+/// Largest head of a tile, likewise.
 const LARGEST_HEAD: usize = 256;
 /// More parts would take longer to join than they save.
 const MOST_PARTS: usize = 32;
@@ -79,17 +80,16 @@ impl Lowering<'_> {
             // Rows of one sequence share keys; where sequences bring a row each, tiles would work on one row at a time.
             let sequences =
                 k_cache.bytes() as usize / (self.c.context * kv_heads * head_dim.next_multiple_of(4) * 4);
-            let shared = q.rows >= 4 * sequences && q.offset.is_multiple_of(4);
-            let shared = shared && head_dim.is_multiple_of(8) && head_dim <= LARGEST_HEAD;
-            let direct = gpu.class() == DeviceClass::Cpu && gpu.direct() && shared;
+            let shared = q.rows >= 4 * sequences;
+            let fits = head_dim.is_multiple_of(8) && head_dim <= LARGEST_HEAD && q.offset.is_multiple_of(4);
+            let direct = gpu.class() == DeviceClass::Cpu && gpu.direct() && shared && fits;
             let (kernel, tile) = match direct {
                 true => (Kernel::AttentionDirect, Tile::attention_direct()),
                 false => (Kernel::Attention, Tile::attention(gpu.class())),
             };
             let mut variant = Variant::plain(kernel, tile).constant("HEAD_DIM", head_dim as u32);
-            let both = direct && (heads / kv_heads).is_multiple_of(2) && head_dim <= LARGEST_OF_TWO;
-            let both = both && q.rows >= ROWS_OF_TWO_HEADS;
-            let heads_of_tile = if both { 2 } else { 1 };
+            let pairs = (heads / kv_heads).is_multiple_of(2) && head_dim <= LARGEST_OF_TWO;
+            let heads_of_tile = if direct && pairs && q.rows >= ROWS_OF_TWO_HEADS { 2 } else { 1 };
             if direct {
                 variant = variant.constant("HEADS", heads_of_tile);
             }
