@@ -7,7 +7,10 @@
 // to whole chunks.
 const_assert TILE_M == 16u && X_PER_CHUNK == 0u;
 const BASE_BITS: vec4<u32> = vec4<u32>(12u);
-const BIAS: i32 = 9;
+const MIDDLE: i32 = 2048;
+// Whole powers of two where codes allow: then a code is biased by turning a bit of its field.
+const BIAS: i32 = select(9, 8, FOUR_BIT_CODES);
+const BIASED_MASK: i32 = select(31, 15, FOUR_BIT_CODES);
 
 struct Parts { all: Totals, high: Totals }  // sums of pairs; what of them belongs to rows 8 to 15
 
@@ -26,7 +29,7 @@ fn x_chunk(low: vec4<u32>, high: vec4<u32>) -> Codes {
         pairs(low.z, high.z), pairs(low.z >> 16u, high.z >> 16u), pairs(low.w, high.w), pairs(low.w >> 16u, high.w >> 16u)));
 }
 
-fn biased_quad(q: vec4<i32>) -> vec4<i32> { return (q + vec4<i32>(BIAS)) & vec4<i32>(31); }
+fn biased_quad(q: vec4<i32>) -> vec4<i32> { return (q + vec4<i32>(BIAS)) & vec4<i32>(BIASED_MASK); }
 
 fn biased_codes(row: u32, chunk: u32) -> Codes {
     let c = codes_at(row, chunk);
@@ -38,38 +41,58 @@ fn w_chunk(n: vec4<u32>, chunk: u32) -> Four {
     return Four(biased_codes(n.x, chunk), biased_codes(n.y, chunk), biased_codes(n.z, chunk), biased_codes(n.w, chunk));
 }
 
-// What of a sum of pairs belongs to the upper row; the lower one has the rest.
-fn upper(sum: vec4<i32>) -> vec4<i32> { return (sum + vec4<i32>(2048)) >> BASE_BITS; }
-fn lower(sum: vec4<i32>, high: vec4<i32>) -> vec4<i32> { return sum - (high << BASE_BITS); }
+// What of a sum of pairs belongs to the upper row, where MIDDLE is in the sum.
+fn upper(sum: vec4<i32>) -> vec4<i32> { return sum >> BASE_BITS; }
 
-// Adds the sums of 16 products, taken apart.
-fn parted(t: Parts, s: Totals) -> Parts {
-    return Parts(
-        Totals(array<vec4<i32>, 8>(t.all.i[0] + s.i[0], t.all.i[1] + s.i[1], t.all.i[2] + s.i[2], t.all.i[3] + s.i[3],
-                                  t.all.i[4] + s.i[4], t.all.i[5] + s.i[5], t.all.i[6] + s.i[6], t.all.i[7] + s.i[7])),
-        Totals(array<vec4<i32>, 8>(
-            t.high.i[0] + upper(s.i[0]), t.high.i[1] + upper(s.i[1]), t.high.i[2] + upper(s.i[2]), t.high.i[3] + upper(s.i[3]),
-            t.high.i[4] + upper(s.i[4]), t.high.i[5] + upper(s.i[5]), t.high.i[6] + upper(s.i[6]), t.high.i[7] + upper(s.i[7]))));
+// Sums of a pair of rows: of all, with MIDDLE for every 16 products; what of them belongs to the upper row; those of the
+// last two times 16 products.
+struct Part { all: vec4<i32>, high: vec4<i32>, first: vec4<i32>, second: vec4<i32> }
+
+// What of the sums of `chunks` chunks belongs to the lower row.
+fn lower(all: vec4<i32>, high: vec4<i32>, chunks: u32) -> vec4<i32> {
+    return all - (high << BASE_BITS) - vec4<i32>(i32(chunks) * 2 * MIDDLE);
+}
+
+// 0, where `zero` is 0; known no sooner than all of `before` is.
+fn after(before: Part, zero: i32) -> vec4<i32> {
+    let sums = before.first | before.second;
+    return vec4<i32>((sums.x | sums.y | sums.z | sums.w) & zero & 1);
+}
+
+// Adds the products of one chunk of four rows of W with pair `row` of x. Pairs follow one another: of all at once, which is
+// what a compiler makes of independent ones, sums do not fit registers, and every product would load and store its sum.
+fn row_part(t: Parts, before: Part, w: Four, x: Codes, row: u32, zero: i32) -> Part {
+    let d = after(before, zero);
+    var s = summed(vec4<i32>(MIDDLE), quad(w, 0u), subgroupShuffle(x.q[0], row) | d);
+    s = summed(s, quad(w, 1u), subgroupShuffle(x.q[1], row) | d);
+    s = summed(s, quad(w, 2u), subgroupShuffle(x.q[2], row) | d);
+    s = summed(s, quad(w, 3u), subgroupShuffle(x.q[3], row) | d);
+    var u = summed(vec4<i32>(MIDDLE), quad(w, 4u), subgroupShuffle(x.q[4], row) | d);
+    u = summed(u, quad(w, 5u), subgroupShuffle(x.q[5], row) | d);
+    u = summed(u, quad(w, 6u), subgroupShuffle(x.q[6], row) | d);
+    u = summed(u, quad(w, 7u), subgroupShuffle(x.q[7], row) | d);
+    return Part(t.all.i[row] + s + u, t.high.i[row] + upper(s) + upper(u), s, u);
 }
 
 // Adds the products of one chunk of four rows of W with this invocation's rows of x.
-fn advance(totals: Parts, w: Four, x: Codes) -> Parts {
-    var s = advance_quad(Totals(), quad(w, 0u), x.q[0]);
-    s = advance_quad(s, quad(w, 1u), x.q[1]);
-    s = advance_quad(s, quad(w, 2u), x.q[2]);
-    s = advance_quad(s, quad(w, 3u), x.q[3]);
-    let half = parted(totals, s);
-    s = advance_quad(Totals(), quad(w, 4u), x.q[4]);
-    s = advance_quad(s, quad(w, 5u), x.q[5]);
-    s = advance_quad(s, quad(w, 6u), x.q[6]);
-    return parted(half, advance_quad(s, quad(w, 7u), x.q[7]));
+fn advance(t: Parts, w: Four, x: Codes, zero: i32) -> Parts {
+    let a = row_part(t, Part(), w, x, 0u, zero);
+    let b = row_part(t, a, w, x, 1u, zero);
+    let c = row_part(t, b, w, x, 2u, zero);
+    let d = row_part(t, c, w, x, 3u, zero);
+    let e = row_part(t, d, w, x, 4u, zero);
+    let f = row_part(t, e, w, x, 5u, zero);
+    let g = row_part(t, f, w, x, 6u, zero);
+    let h = row_part(t, g, w, x, 7u, zero);
+    return Parts(Totals(array<vec4<i32>, 8>(a.all, b.all, c.all, d.all, e.all, f.all, g.all, h.all)),
+                 Totals(array<vec4<i32>, 8>(a.high, b.high, c.high, d.high, e.high, f.high, g.high, h.high)));
 }
 
 // What the bias of W adds to the products of this invocation's two rows of x.
 fn excess(x: Codes) -> vec2<i32> {
-    let sum = vec4<i32>(code_sum(x));
-    let high = upper(sum);
-    return BIAS * vec2<i32>(lower(sum, high).x, high.x);
+    let sum = code_sum(x) + MIDDLE;
+    let high = sum >> 12u;
+    return BIAS * vec2<i32>(sum - MIDDLE - (high << 12u), high);
 }
 
 // What invocation i of the eight holds.
@@ -86,10 +109,10 @@ fn held(v: vec2<i32>, i: u32) -> vec2<i32> {
     }
 }
 
-// Ends rows m and m + 8: `less` is what the bias added to them, `of_x` their scales.
-fn end_pair(m: u32, n0: u32, all: vec4<i32>, upper_sum: vec4<i32>, less: vec2<i32>, low: vec4<f32>, high: vec4<f32>,
+// Ends rows m and m + 8 of `chunks` chunks: `less` is what the bias added to them, `of_x` their scales.
+fn end_pair(m: u32, n0: u32, chunks: u32, all: vec4<i32>, upper_sum: vec4<i32>, less: vec2<i32>, low: vec4<f32>, high: vec4<f32>,
             of_x: vec2<f32>, ends: vec4<f32>) {
-    end_sums(m, n0, lower(all, upper_sum) - less.x, low, of_x.x * ends);
+    end_sums(m, n0, lower(all, upper_sum, chunks) - less.x, low, of_x.x * ends);
     end_sums(m + 8u, n0, upper_sum - less.y, high, of_x.y * ends);
 }
 
@@ -103,6 +126,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let x0 = own * (params.x_stride / 4u);
     if m0 >= params.m { return; }
     let n = own_columns(n0);
+    let zero = i32(params.zero);
     let chunks = (params.cols + CHUNK - 1u) / CHUNK;
     var low: array<vec4<f32>, 8>;   // scaled sums, where scales change within a row
     var high: array<vec4<f32>, 8>;
@@ -114,15 +138,15 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         let w = w_chunk(n, chunk);
         if WHOLE_SUM {
             over += excess(codes);
-            t = advance(t, w, codes);
+            t = advance(t, w, codes, zero);
         } else {
             let k = chunk * CHUNK;
             let scale = vec4<f32>(scale_at(n.x, k), scale_at(n.y, k), scale_at(n.z, k), scale_at(n.w, k));
-            let part = advance(Parts(), w, codes);
+            let part = advance(Parts(), w, codes, zero);
             let less = excess(codes);
             for (var i = 0u; i < 8u; i++) {
                 let of_row = held(less, i);
-                low[i] += vec4<f32>(lower(part.all.i[i], part.high.i[i]) - of_row.x) * scale;
+                low[i] += vec4<f32>(lower(part.all.i[i], part.high.i[i], 1u) - of_row.x) * scale;
                 high[i] += vec4<f32>(part.high.i[i] - of_row.y) * scale;
             }
         }
@@ -130,20 +154,20 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     if WHOLE_SUM { ends = vec4<f32>(scale_at(n.x, 0u), scale_at(n.y, 0u), scale_at(n.z, 0u), scale_at(n.w, 0u)); }
     let of_x = vec2<f32>(x_scale[own.x], x_scale[own.y]);
     // Unrolled by hand, as lib/direct.wgsl says.
-    end_pair(m0, n0, t.all.i[0], t.high.i[0], subgroupBroadcast(over, 0u), low[0], high[0],
+    end_pair(m0, n0, chunks, t.all.i[0], t.high.i[0], subgroupBroadcast(over, 0u), low[0], high[0],
              subgroupBroadcast(of_x, 0u), ends);
-    end_pair(m0 + 1u, n0, t.all.i[1], t.high.i[1], subgroupBroadcast(over, 1u), low[1], high[1],
+    end_pair(m0 + 1u, n0, chunks, t.all.i[1], t.high.i[1], subgroupBroadcast(over, 1u), low[1], high[1],
              subgroupBroadcast(of_x, 1u), ends);
-    end_pair(m0 + 2u, n0, t.all.i[2], t.high.i[2], subgroupBroadcast(over, 2u), low[2], high[2],
+    end_pair(m0 + 2u, n0, chunks, t.all.i[2], t.high.i[2], subgroupBroadcast(over, 2u), low[2], high[2],
              subgroupBroadcast(of_x, 2u), ends);
-    end_pair(m0 + 3u, n0, t.all.i[3], t.high.i[3], subgroupBroadcast(over, 3u), low[3], high[3],
+    end_pair(m0 + 3u, n0, chunks, t.all.i[3], t.high.i[3], subgroupBroadcast(over, 3u), low[3], high[3],
              subgroupBroadcast(of_x, 3u), ends);
-    end_pair(m0 + 4u, n0, t.all.i[4], t.high.i[4], subgroupBroadcast(over, 4u), low[4], high[4],
+    end_pair(m0 + 4u, n0, chunks, t.all.i[4], t.high.i[4], subgroupBroadcast(over, 4u), low[4], high[4],
              subgroupBroadcast(of_x, 4u), ends);
-    end_pair(m0 + 5u, n0, t.all.i[5], t.high.i[5], subgroupBroadcast(over, 5u), low[5], high[5],
+    end_pair(m0 + 5u, n0, chunks, t.all.i[5], t.high.i[5], subgroupBroadcast(over, 5u), low[5], high[5],
              subgroupBroadcast(of_x, 5u), ends);
-    end_pair(m0 + 6u, n0, t.all.i[6], t.high.i[6], subgroupBroadcast(over, 6u), low[6], high[6],
+    end_pair(m0 + 6u, n0, chunks, t.all.i[6], t.high.i[6], subgroupBroadcast(over, 6u), low[6], high[6],
              subgroupBroadcast(of_x, 6u), ends);
-    end_pair(m0 + 7u, n0, t.all.i[7], t.high.i[7], subgroupBroadcast(over, 7u), low[7], high[7],
+    end_pair(m0 + 7u, n0, chunks, t.all.i[7], t.high.i[7], subgroupBroadcast(over, 7u), low[7], high[7],
              subgroupBroadcast(of_x, 7u), ends);
 }
