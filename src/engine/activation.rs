@@ -13,8 +13,21 @@ use crate::gpu::{Buffer, Gpu};
 use crate::graph::{NodeId, Op};
 use crate::shader::{Kernel, Tile, Variant};
 
-/// What a linear layer's input is rounded to: a node, a format, and bits of the fields of codes.
-pub(super) type CodesKey = (NodeId, ActivationFormat, u8);
+/// How integer codes lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Fields {
+    pub(super) bits: u8,
+    /// In a texture of words.
+    pub(super) texels: bool,
+}
+
+impl Fields {
+    /// Bytes in a buffer.
+    const BYTES: Self = Self { bits: 8, texels: false };
+}
+
+/// What a linear layer's input is rounded to.
+pub(super) type CodesKey = (NodeId, ActivationFormat, Fields);
 
 /// Integer codes of an activation: words `[m, stride]` of fields and scales, one per row or per row and chunk.
 pub(super) struct Quantized {
@@ -30,12 +43,13 @@ pub(super) fn runs_on_codes(fused: bool, matrix: &DeviceMatrix, format: Activati
     fused && matmul::integer_capable(matrix) && format.integer_group(matrix.cols).is_some()
 }
 
-/// Bits of the fields in which `matrix` reads `rows` rows of codes of `format`.
-pub(super) fn field_bits(gpu: &Gpu, matrix: &DeviceMatrix, format: ActivationFormat, rows: usize) -> u8 {
-    match format {
-        ActivationFormat::Int { bits, .. } => matmul::field_bits(gpu, matrix, bits, rows),
-        _ => 8,
-    }
+/// The fields in which `matrix` reads `rows` rows of codes of `format`.
+pub(super) fn fields(gpu: &Gpu, matrix: &DeviceMatrix, format: ActivationFormat, rows: usize) -> Fields {
+    let ActivationFormat::Int { bits, .. } = format else { return Fields::BYTES };
+    let bits = matmul::field_bits(gpu, matrix, bits, rows);
+    // The kernel of rows stores texels.
+    let by_rows = matmul::row_per_invocation(gpu, Kernel::QuantizeDirect, &[("cols", matrix.cols as u32)], rows);
+    Fields { bits, texels: by_rows && matmul::reads_texels(gpu, matrix, bits, rows) }
 }
 
 impl Lowering<'_> {
@@ -48,7 +62,7 @@ impl Lowering<'_> {
             let matrix = self.matrix(weight)?;
             let by_row = matches!(format, ActivationFormat::Int { scope: ActivationScope::Row, .. });
             let bytes = runs_on_codes(self.c.fused, &matrix, format)
-                && field_bits(self.c.gpu, &matrix, format, rows) == 8;
+                && fields(self.c.gpu, &matrix, format, rows) == Fields::BYTES;
             if !by_row || !bytes || common.is_some_and(|common| common != format) {
                 return Ok(None);
             }
@@ -72,7 +86,7 @@ impl Lowering<'_> {
         }
         let Some(format) = self.row_format_of_readers(node, x.rows)? else { return Ok(false) };
         let ActivationFormat::Int { bits, .. } = format else { return Ok(false) };
-        let q = self.codes_of(x, format, 8)?;
+        let q = self.codes_of(x, format, Fields::BYTES)?;
         let params = [
             ("m", x.rows as u32),
             ("cols", x.width as u32),
@@ -83,26 +97,30 @@ impl Lowering<'_> {
         ];
         let buffers = [("x", &x.buffer), ("weight", weight), ("y", &q.words), ("x_scale", &q.scales)];
         self.rowwise(Kernel::RmsNormQuantize, &buffers, &params, x.rows)?;
-        self.quantized.insert((node, format, 8), q);
+        self.quantized.insert((node, format, Fields::BYTES), q);
         Ok(true)
     }
 
     /// Room for codes of `x`.
-    fn codes_of(&self, x: &Value, format: ActivationFormat, fields: u8) -> Result<Quantized> {
+    fn codes_of(&self, x: &Value, format: ActivationFormat, fields: Fields) -> Result<Quantized> {
         // Narrow fields come in whole vec4.
-        let stride = match fields {
+        let stride = match fields.bits {
             8 => x.stride / 4,
-            _ => x.stride.div_ceil(128 / usize::from(fields)) * 4,
+            bits => x.stride.div_ceil(128 / usize::from(bits)) * 4,
         };
         let per_chunk = format.integer_group(x.width).is_some_and(|group| group < x.width);
         let scales_per_row = if per_chunk { x.width.div_ceil(32) } else { 1 };
-        let words = self.c.gpu.buffer("activation codes", (x.rows * stride * 4) as u64)?;
+        let bytes = (x.rows * stride * 4) as u64;
+        let words = match fields.texels {
+            true => self.c.gpu.texels("activation codes", &[], bytes)?,
+            false => self.c.gpu.buffer("activation codes", bytes)?,
+        };
         let scales = self.c.gpu.buffer("activation scales", (x.rows * scales_per_row * 4) as u64)?;
         Ok(Quantized { words, scales, stride, per_chunk, scales_per_row })
     }
 
-    /// The value of `node` in integer codes, once per format and width of fields: q, k and v share it.
-    pub(super) fn quantize(&mut self, node: NodeId, format: ActivationFormat, fields: u8) -> Result<()> {
+    /// The value of `node` in integer codes, once per format and kind of fields: q, k and v share it.
+    pub(super) fn quantize(&mut self, node: NodeId, format: ActivationFormat, fields: Fields) -> Result<()> {
         if self.quantized.contains_key(&(node, format, fields)) {
             return Ok(());
         }
@@ -122,7 +140,8 @@ impl Lowering<'_> {
                 let mut variant = matmul::row_variant(self.c.gpu, Kernel::Quantize, &params, x.rows)
                     .constant("PER_TENSOR", u32::from(scope == ActivationScope::Tensor));
                 if variant.kernel == Kernel::QuantizeDirect {
-                    variant = variant.constant("X_BITS", fields.into());
+                    variant = variant.constant("X_BITS", fields.bits.into());
+                    variant.texels = fields.texels;
                 }
                 let buffers = [
                     ("x", &x.buffer),
@@ -174,8 +193,8 @@ impl Lowering<'_> {
             }
             ActivationFormat::NvFp4 => self.nvfp4(node, &x, &y)?,
             ActivationFormat::Int { .. } | ActivationFormat::TorchDynamic => {
-                self.quantize(node, format, 8)?;
-                let Some(q) = self.quantized.get(&(node, format, 8)) else {
+                self.quantize(node, format, Fields::BYTES)?;
+                let Some(q) = self.quantized.get(&(node, format, Fields::BYTES)) else {
                     invalid!("activations were not quantized");
                 };
                 params.push(("x_stride", q.stride as u32));

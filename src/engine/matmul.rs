@@ -52,6 +52,16 @@ pub(super) fn field_bits(gpu: &Gpu, matrix: &DeviceMatrix, bits: u8, m: usize) -
     [2, 4].into_iter().find(fits).unwrap_or(8)
 }
 
+/// Whether products of `m` rows of codes of x in fields of `bits` bits, which have a scale per row, read them as texels.
+pub(super) fn reads_texels(gpu: &Gpu, matrix: &DeviceMatrix, bits: u8, m: usize) -> bool {
+    let direct = |part: &Part| {
+        let choice = choice(gpu, matrix.variant, m, part.rows, matrix.cols, Some((bits, false)));
+        choice.method == Method::Direct
+    };
+    let bytes = m * matrix.cols.next_multiple_of(128);
+    gpu.keeps_texels() && bytes as u64 <= Gpu::MAX_TEXELS && matrix.parts.iter().all(direct)
+}
+
 /// Appends the naive pass: `scratch[rows, cols rounded up to 32] = W` of one part.
 pub(super) fn dequantize(
     gpu: &Gpu,
@@ -93,7 +103,11 @@ pub(super) fn multiply(
             }
             None => (matrix.variant, matrix.params(part), &part.codes),
         };
-        let choice = choice(gpu, format, m, part.rows, matrix.cols, operand);
+        let codes_of_x = match operand {
+            Operand::Float { .. } => None,
+            Operand::Codes { bits, per_chunk, .. } => Some((bits, per_chunk)),
+        };
+        let choice = choice(gpu, format, m, part.rows, matrix.cols, codes_of_x);
         let quads = [part.rows, part.first_row, target.stride].iter().all(|n| n.is_multiple_of(4));
         let leaves_open = match choice.method {
             Method::Gemv => true,
@@ -139,12 +153,10 @@ pub(super) fn multiply(
     Ok(())
 }
 
-/// How the product of `m` rows of x is partitioned: as was measured on this device, or by default.
-fn choice(gpu: &Gpu, format: FormatVariant, m: usize, n: usize, k: usize, operand: Operand) -> Choice {
-    let (integer, narrow) = match operand {
-        Operand::Float { .. } => (false, false),
-        Operand::Codes { bits, .. } => (true, bits < 8),
-    };
+/// How the product of `m` rows of x is partitioned: as was measured on this device, or by default. `codes`: bits of the
+/// fields of integer codes of x, and whether those have a scale per chunk.
+fn choice(gpu: &Gpu, format: FormatVariant, m: usize, n: usize, k: usize, codes: Option<(u8, bool)>) -> Choice {
+    let (integer, narrow) = (codes.is_some(), codes.is_some_and(|(bits, _)| bits < 8));
     let half = gpu.half() && !integer && m > GEMV_ROWS;
     // Only one kernel reads narrow fields.
     let tuned = (!narrow).then(|| gpu.tuned(&Product::new(format.name(), integer, m, n, k))).flatten();
@@ -156,10 +168,7 @@ fn choice(gpu: &Gpu, format: FormatVariant, m: usize, n: usize, k: usize, operan
         };
         fits && choice.serves(m, integer)
     };
-    let by_chunks = match operand {
-        Operand::Float { .. } => false,
-        Operand::Codes { per_chunk, .. } => per_chunk || !format.row_scale(),
-    };
+    let by_chunks = codes.is_some_and(|(_, per_chunk)| per_chunk || !format.row_scale());
     tuned.filter(runs).unwrap_or_else(|| {
         let choice = Choice::default_for(gpu.class(), gpu.direct(), m, k, integer);
         match choice.method {
@@ -218,8 +227,9 @@ fn pipeline(
         quads: quads && kernel.row().direct,
         ..Variant::plain(kernel, tile)
     };
-    if let Operand::Codes { per_chunk, .. } = operand {
+    if let Operand::Codes { x, per_chunk, .. } = operand {
         variant = variant.constant("X_PER_CHUNK", per_chunk.into());
+        variant.texels = x.is_texels();
     }
     gpu.pipeline(&variant)
 }
@@ -285,8 +295,14 @@ impl MatMul<'_> {
         }
         let stride = chunks * 32;
         let padded = pad(codes, self.m, self.matrix.cols, stride)?;
-        let x = gpu.buffer("x", padded.len() as u64)?;
-        gpu.upload(&x, bytemuck::cast_slice(&padded))?;
+        let x = if !per_chunk && reads_texels(gpu, self.matrix, 8, self.m) {
+            let words: Vec<u32> = bytemuck::pod_collect_to_vec(&padded);
+            gpu.texels("x", &words, padded.len() as u64)?
+        } else {
+            let x = gpu.buffer("x", padded.len() as u64)?;
+            gpu.upload(&x, bytemuck::cast_slice(&padded))?;
+            x
+        };
         let scale_buffer = gpu.buffer("x scales", (scales.len() * 4) as u64)?;
         gpu.upload(&scale_buffer, bytemuck::cast_slice(scales))?;
         let operand = Operand::Codes { x: &x, scales: &scale_buffer, stride: stride / 4, per_chunk, bits: 8 };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::activation::{CodesKey, Quantized, field_bits, runs_on_codes};
+use super::activation::{CodesKey, Quantized, fields, runs_on_codes};
 use super::fusion::{self, Step};
 use super::matmul::{self, Operand, Target};
 use super::resident::DeviceMatrix;
@@ -223,7 +223,7 @@ impl Lowering<'_> {
         let matrix = self.matrix(weight)?;
         match runs_on_codes(self.c.fused, &matrix, format) {
             true => {
-                let fields = field_bits(self.c.gpu, &matrix, format, self.value(input)?.rows);
+                let fields = fields(self.c.gpu, &matrix, format, self.value(input)?.rows);
                 self.quantize(input, format, fields)
             }
             false => self.fake_quantize(input, format).map(drop),
@@ -427,13 +427,13 @@ impl Lowering<'_> {
         debug_assert!(residual.as_ref().is_none_or(|r| r.stride == y.stride));
         let scratch = self.scratch.clone();
         if let Some(format) = integer {
-            let bits = field_bits(gpu, &matrix, format, y.rows);
-            self.quantize(input, format, bits)?;
-            let Some(q) = self.quantized.get(&(input, format, bits)) else {
+            let fields = fields(gpu, &matrix, format, y.rows);
+            self.quantize(input, format, fields)?;
+            let Some(q) = self.quantized.get(&(input, format, fields)) else {
                 invalid!("activations were not quantized");
             };
             let (x, scales, stride, per_chunk) = (&q.words, &q.scales, q.stride, q.per_chunk);
-            let operand = Operand::Codes { x, scales, stride, per_chunk, bits };
+            let operand = Operand::Codes { x, scales, stride, per_chunk, bits: fields.bits };
             matmul::multiply(gpu, &mut self.binder, &matrix, y.rows, operand, &target, None)?;
         } else {
             let x = match activation {

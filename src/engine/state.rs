@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::activation::{CodesKey, Quantized, field_bits, runs_on_codes};
+use super::activation::{CodesKey, Fields, Quantized, fields, runs_on_codes};
 use super::fusion::Step;
 use super::history::Content;
 use super::loss::{Measures, measure};
@@ -49,7 +49,7 @@ pub(super) struct State {
     scores: HashMap<usize, (Buffer, Buffer)>,
     recordings: HashMap<(usize, Option<Spec>), Arc<Recording>>,
     /// By node, format, and bits of the fields where codes were made.
-    rounded: HashMap<(NodeId, ActivationFormat, Option<u8>), Rounded>,
+    rounded: HashMap<(NodeId, ActivationFormat, Option<Fields>), Rounded>,
     reductions: HashMap<usize, Arc<Recording>>,
     targets: Buffer,
     cross_entropy: Buffer,
@@ -155,7 +155,7 @@ impl State {
         };
         let Some(matrix) = &c.matrices[weight] else { invalid!("a matrix is not resident") };
         let rows = self.values[input].as_ref().map_or(0, |value| value.rows);
-        let fields = || field_bits(c.gpu, matrix, format, rows);
+        let fields = || fields(c.gpu, matrix, format, rows);
         let key = (input, format, runs_on_codes(c.fused, matrix, format).then(fields));
         let of = contents[input];
         if let Some(rounded) = self.rounded.get_mut(&key) {

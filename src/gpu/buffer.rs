@@ -43,6 +43,11 @@ impl Buffer {
         self.bytes
     }
 
+    /// Whether it is a texture of words.
+    pub fn is_texels(&self) -> bool {
+        matches!(self.memory, Memory::Texels(_))
+    }
+
     /// The buffer, where it is one.
     pub(super) fn raw(&self) -> Result<&wgpu::Buffer> {
         match &self.memory {

@@ -107,8 +107,11 @@ impl Gpu {
                 Access::Window => buffer(wgpu::BufferBindingType::Uniform),
                 Access::Read => buffer(wgpu::BufferBindingType::Storage { read_only: true }),
                 Access::Write => buffer(wgpu::BufferBindingType::Storage { read_only: false }),
-                Access::Texels => wgpu::BindingType::StorageTexture {
-                    access: wgpu::StorageTextureAccess::ReadOnly,
+                Access::Texels | Access::TexelsOut => wgpu::BindingType::StorageTexture {
+                    access: match binding.access {
+                        Access::TexelsOut => wgpu::StorageTextureAccess::WriteOnly,
+                        _ => wgpu::StorageTextureAccess::ReadOnly,
+                    },
                     format: wgpu::TextureFormat::Rgba32Uint,
                     view_dimension: wgpu::TextureViewDimension::D2,
                 },

@@ -139,12 +139,12 @@ impl Binder {
                             offset: *offset,
                             size: std::num::NonZeroU64::new(WINDOW),
                         }),
-                        Access::Texels => match &buffer.memory {
+                        Access::Texels | Access::TexelsOut => match &buffer.memory {
                             Memory::Texels(view) => wgpu::BindingResource::TextureView(view),
                             Memory::Buffer(_) => {
                                 let name = &draft.pipeline.name;
                                 return Err(Error::invalid(format!(
-                                    "{name} reads texels; {} are none",
+                                    "{name} wants texels; {} are none",
                                     binding.name
                                 )));
                             }

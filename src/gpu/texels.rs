@@ -16,7 +16,8 @@ impl Gpu {
     /// Largest size of [`Gpu::texels`], bytes.
     pub const MAX_TEXELS: u64 = (LINE * MAX_LINES) as u64;
 
-    /// A texture of at least `bytes` that begins with `words`, four to a texel; kernels can only read it.
+    /// A texture of at least `bytes` that begins with `words`, four to a texel, and is zero after them; a kernel reads it
+    /// or stores it.
     ///
     /// # Errors
     /// When it exceeds [`Gpu::MAX_TEXELS`] or the device is out of memory.

@@ -1,8 +1,8 @@
-//! The functions by which kernels read and store pairs and quads, of vec4 or of 64-bit words.
+//! The functions by which kernels read and store pairs and quads, of vec4, of 64-bit words or of texels.
 
 use std::fmt::Write as _;
 
-use super::{Access, Binding, Variant, lib};
+use super::{Access, Binding, LONG_PAIRS, TEXELS, Variant, lib};
 
 /// Appends `NAME_pair`, `NAME_at` and `NAME_put` of every binding that has them.
 pub(super) fn append(variant: &Variant, text: &mut String) {
@@ -13,16 +13,31 @@ pub(super) fn append(variant: &Variant, text: &mut String) {
     if !row.pairs.is_empty() {
         let words = row.bindings.iter().any(|b| row.pairs.contains(&b.name) && b.ty == "array<vec4<u32>>");
         let _ = writeln!(text, "alias PairOf = vec4<{}>;", if words { "u32" } else { "f32" });
-        text.push_str(if variant.long { lib!("pairs_long") } else { lib!("pairs") });
+        let long = variant.bindings().iter().any(|b| row.pairs.contains(&b.name) && b.ty == LONG_PAIRS);
+        text.push_str(if long { lib!("pairs_long") } else { lib!("pairs") });
     }
     // What an element is to the kernel does not depend on the words it travels in.
     let short = Variant { long: false, ..variant.clone() };
     for (binding, bound) in short.bindings().iter().zip(variant.bindings()) {
-        if row.pairs.contains(&binding.name) {
+        if variant.is_texels(binding) {
+            texels(binding, row.pairs.contains(&binding.name), text);
+        } else if row.pairs.contains(&binding.name) {
             pair(binding, variant.long, text);
         } else if variant.is_single(binding) {
             single(binding, bound.ty != binding.ty, text);
         }
+    }
+}
+
+/// Codes of x in texels: vec4 of words.
+fn texels(&Binding { name, access, .. }: &Binding, pairs: bool, text: &mut String) {
+    let at = format!("vec2<u32>(i % {TEXELS}u, i / {TEXELS}u)");
+    let _ = match access == Access::TexelsOut {
+        true => writeln!(text, "fn {name}_put(i: u32, v: vec4<u32>) {{ textureStore({name}, {at}, v); }}"),
+        false => writeln!(text, "fn {name}_at(i: u32) -> vec4<u32> {{ return textureLoad({name}, {at}); }}"),
+    };
+    if pairs {
+        let _ = writeln!(text, "fn {name}_pair(i: u32) -> Pair {{ return Pair({name}_at(2u * i), {name}_at(2u * i + 1u)); }}");
     }
 }
 

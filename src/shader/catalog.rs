@@ -13,6 +13,8 @@ pub enum Access {
     Window,
     /// Texels of four words, [`TEXELS`](super::TEXELS) to a line.
     Texels,
+    /// Such texels, stored.
+    TexelsOut,
 }
 
 /// One operand of a kernel, declared under `name` with the WGSL type `ty`.
@@ -67,6 +69,8 @@ pub struct KernelRow {
     pub pairs: &'static [&'static str],
     /// Bindings of vec4 that it reads or stores one at a time, by `NAME_at(i)` and `NAME_put(i, quad)`: likewise.
     pub quads: &'static [&'static str],
+    /// The binding of integer codes of x, of vec4, that can be texels.
+    pub codes: Option<&'static str>,
     /// Fields of the uniform block, in order, all u32 (f32 as bit patterns).
     pub params: &'static [&'static str],
 }
@@ -174,7 +178,7 @@ macro_rules! row {
             $($field: $value,)*
             ..KernelRow {
                 name: $name, source: source!($name), contract: Contract::None, epilogue: false, reduces: false,
-                function: false, direct: false, half: false, runs: false, libraries: &[], window: false, pairs: &[], quads: &[],
+                function: false, direct: false, half: false, runs: false, libraries: &[], window: false, pairs: &[], quads: &[], codes: None,
                 bindings: &[$($binding),*], params: $params,
             }
         };
@@ -329,15 +333,15 @@ impl Kernel {
             ),
             Kernel::GemmI8Direct => row!(
                 "gemm_i8_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], OPEN,
-                contract: I, epilogue: true, direct: true, libraries: I32, pairs: &["x"]
+                contract: I, epilogue: true, direct: true, libraries: I32, pairs: &["x"], codes: Some("x")
             ),
             Kernel::GemmPairedDirect => row!(
                 "gemm_paired_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], OPEN,
-                contract: I, epilogue: true, direct: true, libraries: I32, quads: &["x"]
+                contract: I, epilogue: true, direct: true, libraries: I32, quads: &["x"], codes: Some("x")
             ),
             Kernel::GemmPlanesDirect => row!(
                 "gemm_planes_direct", [read("x", "array<vec4<u32>>"), read("x_scale", "array<f32>"), Y], OPEN,
-                contract: I, epilogue: true, direct: true, quads: &["x"]
+                contract: I, epilogue: true, direct: true, quads: &["x"], codes: Some("x")
             ),
             Kernel::Absmax => {
                 row!("absmax", [X, write("maxima", "array<f32>")], &["m", "cols", "x_stride"], reduces: true)
@@ -358,7 +362,7 @@ impl Kernel {
                     write("x_scale", "array<f32>")
                 ],
                 &["m", "cols", "x_stride", "y_stride", "q_max"],
-                direct: true, libraries: SYMMETRIC, pairs: &["x"], quads: &["y"]
+                direct: true, libraries: SYMMETRIC, pairs: &["x"], quads: &["y"], codes: Some("y")
             ),
             Kernel::Quantize => row!(
                 "quantize",

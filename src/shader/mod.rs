@@ -60,6 +60,8 @@ pub struct Variant {
     pub window: bool,
     /// Moves [`KernelRow::pairs`], [`KernelRow::quads`] and, where they are vec4, y and residual as 64-bit words.
     pub long: bool,
+    /// [`KernelRow::codes`] are texels.
+    pub texels: bool,
     /// Kernel constants, e.g. `HEAD_DIM`.
     pub constants: Vec<(&'static str, u32)>,
 }
@@ -76,6 +78,7 @@ impl Variant {
             quads: false,
             window: false,
             long: false,
+            texels: false,
             constants: Vec::new(),
         }
     }
@@ -110,6 +113,16 @@ impl Variant {
         !row.pairs.is_empty() || !row.quads.is_empty() || (self.epilogue.is_some() && self.quads)
     }
 
+    /// Whether codes of x can be texels.
+    pub fn takes_texels(&self) -> bool {
+        self.kernel.row().codes.is_some()
+    }
+
+    /// Whether `binding` is texels of codes of x.
+    fn is_texels(&self, binding: &Binding) -> bool {
+        self.texels && self.kernel.row().codes == Some(binding.name)
+    }
+
     /// Whether `binding` is read or stored by a function, one element at a time.
     fn is_single(&self, binding: &Binding) -> bool {
         let ends = self.epilogue.is_some() && ["y", "residual"].contains(&binding.name);
@@ -136,10 +149,16 @@ impl Variant {
             }
             if self.long {
                 if row.pairs.contains(&binding.name) {
-                    binding.ty = "array<vec4<u64>>";
+                    binding.ty = LONG_PAIRS;
                 } else if self.is_single(binding) && binding.ty.starts_with("array<vec4<") {
                     binding.ty = "array<vec2<u64>>";
                 }
+            }
+            if self.is_texels(binding) {
+                (binding.ty, binding.access) = match binding.access {
+                    Access::Write => ("texture_storage_2d<rgba32uint, write>", Access::TexelsOut),
+                    _ => ("texture_storage_2d<rgba32uint, read>", Access::Texels),
+                };
             }
             if self.window && binding.name == "x" {
                 binding.access = Access::Window;
@@ -159,6 +178,9 @@ pub fn function_code(function: Function) -> u32 {
         Function::Tanh => 4,
     }
 }
+
+/// The type of pairs of vec4 as 64-bit words.
+const LONG_PAIRS: &str = "array<vec4<u64>>";
 
 macro_rules! lib {
     ($name:literal) => {
@@ -196,7 +218,7 @@ pub fn link(variant: &Variant) -> String {
         let _ = match access {
             Access::Read => writeln!(text, "@group(0) @binding({i}) var<storage, read> {name}: {ty};"),
             Access::Write => writeln!(text, "@group(0) @binding({i}) var<storage, read_write> {name}: {ty};"),
-            Access::Texels => writeln!(text, "@group(0) @binding({i}) var {name}: {ty};"),
+            Access::Texels | Access::TexelsOut => writeln!(text, "@group(0) @binding({i}) var {name}: {ty};"),
             Access::Window => {
                 let element = ty.strip_prefix("array<").and_then(|ty| ty.strip_suffix('>')).unwrap_or(ty);
                 writeln!(
@@ -323,7 +345,7 @@ pub fn all_variants() -> Vec<Variant> {
             }
         }
     }
-    // Through windows and in 64-bit words: what that changes does not depend on the epilogue.
+    // Through windows, in 64-bit words and in texels: what that changes does not depend on the epilogue.
     let plain = |variant: &&Variant| variant.epilogue.is_none_or(|epilogue| epilogue == Epilogue::Store);
     let windowed: Vec<Variant> = all
         .iter()
@@ -333,8 +355,13 @@ pub fn all_variants() -> Vec<Variant> {
         .collect();
     let takes_long = all.iter().filter(plain).filter(|variant| variant.takes_long());
     let long: Vec<Variant> = takes_long.map(|variant| Variant { long: true, ..variant.clone() }).collect();
+    let takes_texels = all.iter().filter(plain).filter(|variant| variant.takes_texels());
+    let texels: Vec<Variant> = takes_texels
+        .map(|variant| Variant { texels: true, long: variant.takes_long(), ..variant.clone() })
+        .collect();
     all.extend(windowed);
     all.extend(long);
+    all.extend(texels);
     all
 }
 
