@@ -43,7 +43,7 @@
 //! | [`graph`] | ops, shapes, the model as a list of nodes; which layer has which format; pure | `format` |
 //! | [`mod@reference`] | CPU truth for every op, an executor, comparison | `format`, `graph` |
 //! | [`shader`] | the table of kernels, format fragments and epilogues; the linker; partitions; text only | `format`, `graph` |
-//! | [`gpu`] | adapters, buffers, textures of code words, pipelines, recordings, x in uniform windows, measured tiles: the only user of wgpu | `shader` |
+//! | [`gpu`] | adapters, buffers, textures of code words of W and x, pipelines, recordings, x in uniform windows, measured tiles: the only user of wgpu | `shader` |
 //! | [`engine`] | resident weights, fusion, plans, sessions, trials, losses reduced on the device | `gpu`, `shader`, `graph`, `format` |
 //! | [`model`] | checkpoints, packed files, the hub, model families, tokenizer, sampling, labelled texts | `graph`, `format` |
 //! | [`run`] | one interface over engine and reference; the generation loop, examples as batches | `engine`, `reference`, `model`, `graph` |

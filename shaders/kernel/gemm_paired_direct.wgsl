@@ -1,14 +1,13 @@
 // gemm_paired_direct: gemm_i8_direct for codes so small that two rows of x share a factor, a + 4096 b: one product and one
-// sum serve both. With |x| <= 7 and W biased to 0 ... 18 (|W| <= 9)
+// sum serve both. With |x| <= 7 and W biased to 0 ... 18 (|W| <= 9) or 0 ... 15 (codes of four bits)
 // 16 products sum to at most 2016 for either row, so neither reaches into the other one; then they are taken apart. What
-// the bias adds, 9 times the sum of a row of x, is taken off again.
+// the bias adds, BIAS times the sum of a row of x, is taken off again.
 // Partition: lib/direct_i32.wgsl, with pairs of rows: invocation i holds rows i and i + 8.
-// Precondition: x holds four-bit fields, two's complement, rows padded with zeros
-// to whole chunks.
+// Precondition: x holds four-bit fields, two's complement, rows padded with zeros to whole chunks.
 const_assert TILE_M == 16u && X_PER_CHUNK == 0u;
 const BASE_BITS: vec4<u32> = vec4<u32>(12u);
-const MIDDLE: i32 = 2048;
-// Whole powers of two where codes allow: then a code is biased by turning a bit of its field.
+const MIDDLE: i32 = 2048;  // half a base: with it a shift takes sums of either sign apart
+// A power of two where codes allow: then a code is biased by turning a bit of its field.
 const BIAS: i32 = select(9, 8, FOUR_BIT_CODES);
 const BIASED_MASK: i32 = select(31, 15, FOUR_BIT_CODES);
 

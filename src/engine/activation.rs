@@ -48,7 +48,8 @@ pub(super) fn fields(gpu: &Gpu, matrix: &DeviceMatrix, format: ActivationFormat,
     let ActivationFormat::Int { bits, .. } = format else { return Fields::BYTES };
     let bits = matmul::field_bits(gpu, matrix, bits, rows);
     // The kernel of rows stores texels.
-    let by_rows = matmul::row_per_invocation(gpu, Kernel::QuantizeDirect, &[("cols", matrix.cols as u32)], rows);
+    let by_rows =
+        matmul::row_per_invocation(gpu, Kernel::QuantizeDirect, &[("cols", matrix.cols as u32)], rows);
     Fields { bits, texels: by_rows && matmul::reads_texels(gpu, matrix, bits, rows) }
 }
 

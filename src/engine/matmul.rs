@@ -155,7 +155,14 @@ pub(super) fn multiply(
 
 /// How the product of `m` rows of x is partitioned: as was measured on this device, or by default. `codes`: bits of the
 /// fields of integer codes of x, and whether those have a scale per chunk.
-fn choice(gpu: &Gpu, format: FormatVariant, m: usize, n: usize, k: usize, codes: Option<(u8, bool)>) -> Choice {
+fn choice(
+    gpu: &Gpu,
+    format: FormatVariant,
+    m: usize,
+    n: usize,
+    k: usize,
+    codes: Option<(u8, bool)>,
+) -> Choice {
     let (integer, narrow) = (codes.is_some(), codes.is_some_and(|(bits, _)| bits < 8));
     let half = gpu.half() && !integer && m > GEMV_ROWS;
     // Only one kernel reads narrow fields.

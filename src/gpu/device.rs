@@ -27,7 +27,7 @@ pub struct OpenOptions {
     /// driver; `None` never. Such kernels take such a driver up to twice as long to compile, so that few rows do not
     /// pay for it, but for a GEMV, integer or float, whose x is one window and takes no dispatch more.
     pub windows: Option<u32>,
-    /// Keeps code words in textures where the partition is that of a software driver, which reads a texel several times
+    /// Keeps code words, of weights and of rows of x, in textures where the partition is that of a software driver, which reads a texel several times
     /// as fast as storage.
     pub texels: bool,
     /// Moves vec4, alone or in pairs, as 64-bit words where the partition is that of a software driver, which takes as long
@@ -201,7 +201,7 @@ impl Gpu {
         self.options.windows.filter(|_| self.class == DeviceClass::Cpu && self.subgroups)
     }
 
-    /// Whether code words are kept in textures: software drivers read those several times as fast as storage.
+    /// Whether code words can be kept in textures: software drivers read those several times as fast as storage.
     pub fn keeps_texels(&self) -> bool {
         self.options.texels && self.class == DeviceClass::Cpu
     }

@@ -37,7 +37,10 @@ fn texels(&Binding { name, access, .. }: &Binding, pairs: bool, text: &mut Strin
         false => writeln!(text, "fn {name}_at(i: u32) -> vec4<u32> {{ return textureLoad({name}, {at}); }}"),
     };
     if pairs {
-        let _ = writeln!(text, "fn {name}_pair(i: u32) -> Pair {{ return Pair({name}_at(2u * i), {name}_at(2u * i + 1u)); }}");
+        let _ = writeln!(
+            text,
+            "fn {name}_pair(i: u32) -> Pair {{ return Pair({name}_at(2u * i), {name}_at(2u * i + 1u)); }}"
+        );
     }
 }
 

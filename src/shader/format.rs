@@ -416,7 +416,11 @@ impl FormatVariant {
         constant("SCALE_QUADS", self.scale_quads.into());
         constant("HEAD", if let CodeKind::Table(bits) = self.codes { 1 << bits } else { 0 });
         let _ = writeln!(text, "const ROW_SCALE: bool = {};", self.row_scale);
-        let _ = writeln!(text, "const FOUR_BIT_CODES: bool = {};", self.largest_code() <= 7 || self.codes == CodeKind::Signed(4));
+        let _ = writeln!(
+            text,
+            "const FOUR_BIT_CODES: bool = {};",
+            self.largest_code() <= 7 || self.codes == CodeKind::Signed(4)
+        );
         text.push_str(if kernel.direct { lib!("half_converted") } else { lib!("half") });
         text.push_str(lib!("scale"));
         self.append_codes(text);

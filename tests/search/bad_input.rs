@@ -52,6 +52,8 @@ fn studies_that_do_not_fit_are_refused_and_stay_as_they_are() {
     resume(&["--space", "int3"], &["--space", "int2,int4,int8"]);
     resume(&["--objective", "loss"], &["--objective", "kl,bytes"]);
     resume(&["--seed", "3"], &["--seed"]);
+    resume(&["--f16"], &["--f16 is true", "false"]);
+    resume(&["--naive"], &["--naive is true", "false"]);
     fs::write(place.path("other.txt"), "To be, or not to be, that is the question.\n".repeat(40)).unwrap();
     resume(&["--text", "other.txt"], &["text", "hash"]);
     // A foreign and a damaged journal.

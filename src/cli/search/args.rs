@@ -169,6 +169,9 @@ impl Settings {
             ("--sampler", sampler.is_some()),
             ("--seed", run.seed.is_some()),
             ("--batch", run.batch.is_some()),
+            // Flags: what is not given is not asked for.
+            ("--naive", problem.device.naive),
+            ("--f16", problem.device.f16),
         ];
         let spec: SamplerSpec = self.sampler.parse()?;
         let asked = Self::new(problem, sampler.as_ref().unwrap_or(&spec), run).map();
