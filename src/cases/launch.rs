@@ -42,6 +42,13 @@ impl Deref for Device<'_> {
     }
 }
 
+/// `words` words of poison and what stands behind them.
+fn poisoned(words: usize) -> Vec<u32> {
+    let mut data = vec![POISON; words];
+    data.extend(GUARD);
+    data
+}
+
 /// Buffers by name, dispatches, and the outputs to read back.
 pub(super) struct Launch<'a> {
     gpu: &'a Device<'a>,
@@ -65,11 +72,39 @@ impl<'a> Launch<'a> {
         Ok(self)
     }
 
+    /// The same as texels, where the device keeps integer codes of x in them; whether it does.
+    pub(super) fn input_codes(&mut self, name: &'static str, kernel: Kernel, codes: &[u32]) -> Result<bool> {
+        if !self.takes_texels(kernel) {
+            self.input(name, codes)?;
+            return Ok(false);
+        }
+        let words = [codes, &[STRAY; 64]].concat();
+        let texels = self.gpu.texels(name, &words, size_of_val(words.as_slice()) as u64)?;
+        self.buffers.push((name, texels));
+        Ok(true)
+    }
+
+    fn takes_texels(&self, kernel: Kernel) -> bool {
+        self.gpu.keeps_texels() && kernel.row().codes.is_some()
+    }
+
+    /// An output of `words` words of poison, as texels where the device keeps integer codes of x in them; whether it does.
+    pub(super) fn output_codes(&mut self, name: &'static str, kernel: Kernel, words: usize) -> Result<bool> {
+        if !self.takes_texels(kernel) {
+            self.output(name, words)?;
+            return Ok(false);
+        }
+        let data = poisoned(words);
+        let texels = self.gpu.texels(name, &data, size_of_val(data.as_slice()) as u64)?;
+        self.outputs.push((name, texels.clone(), words));
+        self.buffers.push((name, texels));
+        Ok(true)
+    }
+
     /// An output of `words` words of poison.
     pub(super) fn output(&mut self, name: &'static str, words: usize) -> Result<&mut Self> {
-        let buffer = self.gpu.buffer(name, ((words + GUARD.len()) * 4) as u64)?;
-        let mut data = vec![POISON; words];
-        data.extend(GUARD);
+        let data = poisoned(words);
+        let buffer = self.gpu.buffer(name, size_of_val(data.as_slice()) as u64)?;
         self.gpu.upload(&buffer, bytemuck::cast_slice(&data))?;
         self.outputs.push((name, buffer.clone(), words));
         self.buffers.push((name, buffer));

@@ -133,7 +133,7 @@ impl Product {
         let matrix = DeviceMatrix::upload(gpu, "case", w)?;
         let (stride, chunked) = (self.stride(), self.cols.next_multiple_of(32));
         let mut launch = Launch::new(gpu);
-        let mut per_chunk = false;
+        let (mut per_chunk, mut texels) = (false, false);
         let x_stride = match operand {
             Operand::Float(x) => {
                 let padded: Vec<f32> =
@@ -150,7 +150,8 @@ impl Product {
                 for (to, from) in codes.chunks_mut(stride).zip(words.chunks(filled)) {
                     to[..filled].copy_from_slice(from);
                 }
-                launch.input("x", &codes)?.input("x_scale", &chunk_scales(q, self.cols))?;
+                texels = launch.input_codes("x", self.kernel, &codes)?;
+                launch.input("x_scale", &chunk_scales(q, self.cols))?;
                 stride
             }
         };
@@ -172,6 +173,7 @@ impl Product {
         };
         if integer {
             variant = variant.constant("X_PER_CHUNK", per_chunk.into());
+            variant.texels = texels;
         }
         for part in &matrix.parts {
             let rows = part.rows as u64;

@@ -112,9 +112,9 @@ fn on_device(
         .input("x", &x)?
         .input("maxima", &maxima)?
         .input("ranges", &ranges)?
-        .input("tokens", &token_rows(tokens))?
-        .output("y", rows * of_codes)?
-        .output("x_scale", rows)?;
+        .input("tokens", &token_rows(tokens))?;
+    let texels = launch.output_codes("y", kernel, rows * of_codes)?;
+    launch.output("x_scale", rows)?;
     let mut params = vec![
         ("m", rows as u32),
         ("cols", cols as u32),
@@ -128,7 +128,7 @@ fn on_device(
             let per_tensor = u32::from(scope == ActivationScope::Tensor);
             let variant = Variant::plain(kernel, tile).constant("PER_TENSOR", per_tensor);
             match kernel {
-                Kernel::QuantizeDirect => variant.constant("X_BITS", fields.into()),
+                Kernel::QuantizeDirect => Variant { texels, ..variant.constant("X_BITS", fields.into()) },
                 _ => variant,
             }
         }

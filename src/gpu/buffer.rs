@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::device::{Gpu, lock, translate};
+use super::texels;
 use super::window::{ALIGNMENT, WINDOW};
 use crate::error::{Error, Result};
 
@@ -181,7 +182,10 @@ impl Gpu {
             return Ok(Vec::new());
         }
         self.check()?;
-        let size = bytes.next_multiple_of(4);
+        let size = match buffer.memory {
+            Memory::Buffer(_) => bytes.next_multiple_of(4),
+            Memory::Texels(_) => texels::whole_lines(bytes),
+        };
         let shared = if size <= STAGING_BYTES { lock(&self.staging).take() } else { None };
         let staging = shared.unwrap_or_else(|| {
             self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -192,7 +196,10 @@ impl Gpu {
             })
         });
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(buffer.raw()?, 0, &staging, 0, size);
+        match &buffer.memory {
+            Memory::Buffer(raw) => encoder.copy_buffer_to_buffer(raw, 0, &staging, 0, size),
+            Memory::Texels(view) => texels::copy_lines(&mut encoder, view, &staging, size),
+        }
         self.queue.submit([encoder.finish()]);
         staging.map_async(wgpu::MapMode::Read, 0..size, |_| {});
         self.wait()?;

@@ -41,7 +41,9 @@ impl Gpu {
             sample_count: 1,
             dimension: wgpu::TextureDimension::D2,
             format: wgpu::TextureFormat::Rgba32Uint,
-            usage: wgpu::TextureUsages::STORAGE_BINDING | wgpu::TextureUsages::COPY_DST,
+            usage: wgpu::TextureUsages::STORAGE_BINDING
+                | wgpu::TextureUsages::COPY_DST
+                | wgpu::TextureUsages::COPY_SRC,
             view_formats: &[],
         });
         let errors = [pollster::block_on(validation.pop()), pollster::block_on(memory.pop())];
@@ -85,4 +87,24 @@ impl Gpu {
             size,
         ))
     }
+}
+
+/// Bytes of whole lines that hold `bytes`.
+pub(super) fn whole_lines(bytes: u64) -> u64 {
+    bytes.next_multiple_of(LINE as u64)
+}
+
+/// Appends a copy of the first `bytes` of `texels`, whole lines, to the start of `to`.
+pub(super) fn copy_lines(
+    encoder: &mut wgpu::CommandEncoder,
+    texels: &wgpu::TextureView,
+    to: &wgpu::Buffer,
+    bytes: u64,
+) {
+    let lines = (bytes / LINE as u64) as u32;
+    let layout =
+        wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(LINE as u32), rows_per_image: None };
+    let size = wgpu::Extent3d { width: TEXELS, height: lines, depth_or_array_layers: 1 };
+    let to = wgpu::TexelCopyBufferInfo { buffer: to, layout };
+    encoder.copy_texture_to_buffer(texels.texture().as_image_copy(), to, size);
 }
