@@ -109,8 +109,8 @@ fn held(v: vec2<i32>, i: u32) -> vec2<i32> {
 }
 
 // Ends rows m and m + 8 of `chunks` chunks: `less` is what the bias added to them, `of_x` their scales.
-fn end_pair(m: u32, n0: u32, chunks: u32, all: vec4<i32>, upper_sum: vec4<i32>, less: vec2<i32>, low: vec4<f32>, high: vec4<f32>,
-            of_x: vec2<f32>, ends: vec4<f32>) {
+fn end_pair(m: u32, n0: u32, chunks: u32, all: vec4<i32>, upper_sum: vec4<i32>, less: vec2<i32>, low: vec4<f32>,
+            high: vec4<f32>, of_x: vec2<f32>, ends: vec4<f32>) {
     end_sums(m, n0, lower(all, upper_sum, chunks) - less.x, low, of_x.x * ends);
     end_sums(m + 8u, n0, upper_sum - less.y, high, of_x.y * ends);
 }

@@ -48,7 +48,7 @@ pub(super) struct State {
     scratch: Option<Buffer>,
     scores: HashMap<usize, (Buffer, Buffer)>,
     recordings: HashMap<(usize, Option<Spec>), Arc<Recording>>,
-    /// By node, format, and bits of the fields where codes were made.
+    /// By node, format, and kind of fields where codes were made.
     rounded: HashMap<(NodeId, ActivationFormat, Option<Fields>), Rounded>,
     reductions: HashMap<usize, Arc<Recording>>,
     targets: Buffer,

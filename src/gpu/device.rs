@@ -27,8 +27,8 @@ pub struct OpenOptions {
     /// driver; `None` never. Such kernels take such a driver up to twice as long to compile, so that few rows do not
     /// pay for it, but for a GEMV, integer or float, whose x is one window and takes no dispatch more.
     pub windows: Option<u32>,
-    /// Keeps code words, of weights and of rows of x, in textures where the partition is that of a software driver, which reads a texel several times
-    /// as fast as storage.
+    /// Keeps code words, of weights and of rows of x, in textures where the partition is that of a software driver, which
+    /// reads a texel several times as fast as storage.
     pub texels: bool,
     /// Moves vec4, alone or in pairs, as 64-bit words where the partition is that of a software driver, which takes as long
     /// for a word whatever its width.
