@@ -11,7 +11,7 @@ const MIDDLE: i32 = 2048;  // half a base: with it a shift takes sums of either 
 const BIAS: i32 = select(9, 8, FOUR_BIT_CODES);
 const BIASED_MASK: i32 = select(31, 15, FOUR_BIT_CODES);
 
-struct Parts { all: Totals, high: Totals }  // sums of pairs; what of them belongs to rows 8 to 15
+struct Parts { all: Totals, high: Totals }  // of all pairs, what Part has of one
 
 // Fields 0 to 3 of `low`, and of `high` times 4096; the shifts tell the compiler that their sum fits 16 bits.
 fn pairs(low: u32, high: u32) -> vec4<i32> {

@@ -29,15 +29,6 @@ fn summed(sum: vec4<i32>, w: Quad, v: vec4<i32>) -> vec4<i32> {
     return sum + w.k[0] * vec4<i32>(v.x) + w.k[1] * vec4<i32>(v.y) + w.k[2] * vec4<i32>(v.z) + w.k[3] * vec4<i32>(v.w);
 }
 
-// Adds the products of one quad: x is the quad of this invocation's row.
-fn advance_quad(t: Totals, w: Quad, x: vec4<i32>) -> Totals {
-    return Totals(array<vec4<i32>, 8>(
-        summed(t.i[0], w, subgroupBroadcast(x, 0u)), summed(t.i[1], w, subgroupBroadcast(x, 1u)),
-        summed(t.i[2], w, subgroupBroadcast(x, 2u)), summed(t.i[3], w, subgroupBroadcast(x, 3u)),
-        summed(t.i[4], w, subgroupBroadcast(x, 4u)), summed(t.i[5], w, subgroupBroadcast(x, 5u)),
-        summed(t.i[6], w, subgroupBroadcast(x, 6u)), summed(t.i[7], w, subgroupBroadcast(x, 7u))));
-}
-
 // `ends` is all that the sum of row m has to be multiplied by.
 fn end_sums(m: u32, n0: u32, total: vec4<i32>, sums: vec4<f32>, ends: vec4<f32>) {
     if WHOLE_SUM { end_counts(m, n0, total, ends); } else { end_row(m, n0, sums * ends); }

@@ -46,11 +46,12 @@ pub(super) fn runs_on_codes(fused: bool, matrix: &DeviceMatrix, format: Activati
 /// The fields in which `matrix` reads `rows` rows of codes of `format`.
 pub(super) fn fields(gpu: &Gpu, matrix: &DeviceMatrix, format: ActivationFormat, rows: usize) -> Fields {
     let ActivationFormat::Int { bits, .. } = format else { return Fields::BYTES };
-    let bits = matmul::field_bits(gpu, matrix, bits, rows);
-    // The kernel of rows stores texels.
-    let by_rows =
-        matmul::row_per_invocation(gpu, Kernel::QuantizeDirect, &[("cols", matrix.cols as u32)], rows);
-    Fields { bits, texels: by_rows && matmul::reads_texels(gpu, matrix, bits, rows) }
+    // The kernel of rows alone writes other fields.
+    if !matmul::row_per_invocation(gpu, Kernel::QuantizeDirect, &[("cols", matrix.cols as u32)], rows) {
+        return Fields::BYTES;
+    }
+    let bits = matmul::field_bits(matrix, bits);
+    Fields { bits, texels: matmul::reads_texels(gpu, matrix, bits, rows) }
 }
 
 impl Lowering<'_> {

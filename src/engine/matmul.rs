@@ -43,11 +43,7 @@ pub(super) fn integer_capable(matrix: &DeviceMatrix) -> bool {
 
 /// Bits of the fields in which `matrix` wants codes of x of `bits` bits and one scale per row. Fields of less than 8 bits are
 /// for software drivers, where a product costs what its operands do; a GPU multiplies bytes as fast as it loads them.
-pub(super) fn field_bits(gpu: &Gpu, matrix: &DeviceMatrix, bits: u8, m: usize) -> u8 {
-    // The kernel of rows writes them.
-    if !row_per_invocation(gpu, Kernel::QuantizeDirect, &[("cols", matrix.cols as u32)], m) {
-        return 8;
-    }
+pub(super) fn field_bits(matrix: &DeviceMatrix, bits: u8) -> u8 {
     let fits = |field: &u8| bits <= *field && matrix.variant.takes_codes_of(*field);
     [2, 4].into_iter().find(fits).unwrap_or(8)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Access, Binding, LONG_PAIRS, TEXELS, Variant, lib};
+use super::{Access, Binding, LONG_PAIRS, Variant, lib};
 
 /// Appends `NAME_pair`, `NAME_at` and `NAME_put` of every binding that has them.
 pub(super) fn append(variant: &Variant, text: &mut String) {
@@ -31,10 +31,13 @@ pub(super) fn append(variant: &Variant, text: &mut String) {
 
 /// Codes of x in texels: vec4 of words.
 fn texels(&Binding { name, access, .. }: &Binding, pairs: bool, text: &mut String) {
-    let at = format!("vec2<u32>(i % {TEXELS}u, i / {TEXELS}u)");
     let _ = match access == Access::TexelsOut {
-        true => writeln!(text, "fn {name}_put(i: u32, v: vec4<u32>) {{ textureStore({name}, {at}, v); }}"),
-        false => writeln!(text, "fn {name}_at(i: u32) -> vec4<u32> {{ return textureLoad({name}, {at}); }}"),
+        true => {
+            writeln!(text, "fn {name}_put(i: u32, v: vec4<u32>) {{ textureStore({name}, texel(i), v); }}")
+        }
+        false => {
+            writeln!(text, "fn {name}_at(i: u32) -> vec4<u32> {{ return textureLoad({name}, texel(i)); }}")
+        }
     };
     if pairs {
         let _ = writeln!(

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Access, Contract, KernelRow, TEXELS, lib};
+use super::{Access, Contract, KernelRow, lib};
 use crate::error::Result;
 use crate::format::{Codes, Format, Groups, Layout, Scale};
 
@@ -407,9 +407,6 @@ impl FormatVariant {
             (ScaleKind::E4m3, "SCALE_E4M3"),
         ] {
             constant(name, scale as u32);
-        }
-        if self.texels {
-            constant("TEXELS", TEXELS);
         }
         constant("SCALE", self.scale as u32);
         constant("GROUPS", self.groups as u32);

@@ -231,6 +231,10 @@ pub fn link(variant: &Variant) -> String {
         };
     }
     text.push_str(lib!("contract"));
+    if variant.texels || variant.format.is_some_and(FormatVariant::has_texels) {
+        let _ = writeln!(text, "const TEXELS: u32 = {TEXELS}u;");
+        text.push_str(lib!("texels"));
+    }
     if row.reduces {
         text.push_str(if variant.subgroup { lib!("reduce_subgroup") } else { lib!("reduce") });
     }
