@@ -28,10 +28,10 @@ fn shifted_bits(value: u32, exponent: i32) -> u32 {
 fn power(exponent: i32) -> f32 { return bitcast<f32>(u32(exponent + 127) << 23u); }
 
 // Factor of the group of record `index`, which `word` holds, in f32; in two steps because exponents reach beyond f32's.
-fn factors_of(word: u32, index: u32) -> vec2<f32> {
+fn factors_of(word: u32, index: u32, b: Biases) -> vec2<f32> {
     if SCALE == SCALE_FIXED { return vec2<f32>(1.0); }
-    if SCALE != SCALE_EXPONENT { return vec2<f32>(bitcast<f32>(scale_bits_of(word, index)), 1.0); }
-    let exponent = exponent_of(word, index);
+    if SCALE != SCALE_EXPONENT { return vec2<f32>(bitcast<f32>(scale_bits_of(word, index, b)), 1.0); }
+    let exponent = exponent_of(word, index, b.offset);
     if exponent >= 128 { return vec2<f32>(bitcast<f32>(0x7fc00000u | params.zero)); }
     let first = clamp(exponent, -126, 127);
     return vec2<f32>(power(first), power(clamp(exponent - first, -126, 127)));
@@ -40,7 +40,7 @@ fn factors_of(word: u32, index: u32) -> vec2<f32> {
 fn factors_at(row: u32, k: u32) -> vec2<f32> {
     if SCALE == SCALE_FIXED { return vec2<f32>(1.0); }
     let index = scale_index(row, k);
-    return factors_of(record_word(index), index);
+    return factors_of(record_word(index), index, biases());
 }
 
 fn weights_at(row: u32, chunk: u32) -> Weights {

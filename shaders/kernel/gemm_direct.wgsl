@@ -31,7 +31,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     if m0 >= params.m { return; }
     let n = own_columns(n0);
     let chunks = (params.cols + CHUNK - 1u) / CHUNK;
-    prepare();
+    prepare(lane);
     var low: Sums;
     var high: Sums;  // of rows 8 to 15 of a tall tile
     for (var chunk = 0u; chunk < chunks; chunk++) {

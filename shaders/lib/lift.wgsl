@@ -8,20 +8,20 @@ fn quad_scales(row: u32, k: u32) -> vec4<f32> {
 }
 
 fn weights_at(row: u32, chunk: u32) -> Weights {
-    let c = codes_at(row, chunk);
+    let c = float_codes_at(row, chunk);
     var w: Weights;
     if SCALE_QUADS < 8u {
-        for (var i = 0u; i < 8u; i++) { w.v[i] = vec4<f32>(c.q[i]) * quad_scales(row, chunk * CHUNK + 4u * i); }
+        for (var i = 0u; i < 8u; i++) { w.v[i] = c.v[i] * quad_scales(row, chunk * CHUNK + 4u * i); }
     } else {
         let s = scale_at(row, chunk * CHUNK);
-        w.v[0] = vec4<f32>(c.q[0]) * s;
-        w.v[1] = vec4<f32>(c.q[1]) * s;
-        w.v[2] = vec4<f32>(c.q[2]) * s;
-        w.v[3] = vec4<f32>(c.q[3]) * s;
-        w.v[4] = vec4<f32>(c.q[4]) * s;
-        w.v[5] = vec4<f32>(c.q[5]) * s;
-        w.v[6] = vec4<f32>(c.q[6]) * s;
-        w.v[7] = vec4<f32>(c.q[7]) * s;
+        w.v[0] = c.v[0] * s;
+        w.v[1] = c.v[1] * s;
+        w.v[2] = c.v[2] * s;
+        w.v[3] = c.v[3] * s;
+        w.v[4] = c.v[4] * s;
+        w.v[5] = c.v[5] * s;
+        w.v[6] = c.v[6] * s;
+        w.v[7] = c.v[7] * s;
     }
     return w;
 }

@@ -16,11 +16,11 @@ fn record_word(index: u32) -> u32 { return scale_word(FIRST_SCALE + index / PER_
 fn byte_of(word: u32, index: u32) -> u32 { return (word >> (8u * (index % 4u))) & 0xffu; }
 
 // Exponent of the group of record `index`, which `word` holds; 128 and above say that the group is not a number.
-fn exponent_of(word: u32, index: u32) -> i32 { return i32(byte_of(word, index)) - i32(params.offset); }
+fn exponent_of(word: u32, index: u32, offset: u32) -> i32 { return i32(byte_of(word, index)) - i32(offset); }
 
 fn exponent_at(row: u32, k: u32) -> i32 {
     let index = scale_index(row, k);
-    return exponent_of(record_word(index), index);
+    return exponent_of(record_word(index), index, params.offset);
 }
 
 // 2^exponent as binary32 bits, by shifts: exact in the subnormal range too.
@@ -37,22 +37,26 @@ fn e4m3(byte: u32) -> f32 {
     return bitcast<f32>(((exponent + 120u) << 23u) | (mantissa << 20u));
 }
 
+// What exponents are stored too large by, and the fraction bits of codes.
+struct Biases { offset: u32, fraction: u32 }
+fn biases() -> Biases { return Biases(params.offset, params.fraction); }
+
 // The scale that record `index` says, which `word` holds.
-fn scale_bits_of(word: u32, index: u32) -> u32 {
+fn scale_bits_of(word: u32, index: u32, b: Biases) -> u32 {
     if SCALE == SCALE_FIXED { return params.fixed; }
     if SCALE == SCALE_F32 { return word; }
     if SCALE == SCALE_F16 { return half_bits((word >> (16u * (index % 2u))) & 0xffffu); }
     if SCALE == SCALE_F16_ZERO { return half_bits(word & 0xffffu); }
     if SCALE == SCALE_E4M3 { return bitcast<u32>(bitcast<f32>(scale_word(HEAD)) * e4m3(byte_of(word, index))); }
-    let exponent = exponent_of(word, index);
+    let exponent = exponent_of(word, index, b.offset);
     if exponent >= 128 { return 0x7fc00000u; }
-    return power_bits(exponent - i32(params.fraction));
+    return power_bits(exponent - i32(b.fraction));
 }
 
 fn scale_bits_at(row: u32, k: u32) -> u32 {
     if SCALE == SCALE_FIXED { return params.fixed; }
     let index = scale_index(row, k);
-    return scale_bits_of(record_word(index), index);
+    return scale_bits_of(record_word(index), index, biases());
 }
 
 fn scale_at(row: u32, k: u32) -> f32 { return bitcast<f32>(scale_bits_at(row, k)); }

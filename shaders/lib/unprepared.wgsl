@@ -1,2 +1,2 @@
 // A format without a table to load.
-fn prepare() {}
+fn prepare(lane: u32) {}

@@ -1,8 +1,9 @@
 //! Which WGSL fragments and constants decode a format: the device side of the format table.
 
-use std::fmt::Write as _;
+mod all;
+mod fragments;
 
-use super::{Access, Contract, KernelRow, lib};
+use super::{Access, KernelRow};
 use crate::error::Result;
 use crate::format::{Codes, Format, Groups, Layout, Scale};
 
@@ -36,6 +37,8 @@ enum Runs {
     Groups,
     /// The groups whose records fill four words.
     Quads,
+    /// The weights that share a record of a k-quant.
+    Records,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,12 +85,6 @@ enum GroupKind {
     Row = 0,
     Tile = 1,
     Flat = 2,
-}
-
-macro_rules! fragment {
-    ($name:literal) => {
-        include_str!(concat!("../../shaders/format/", $name, ".wgsl"))
-    };
 }
 
 impl FormatVariant {
@@ -165,7 +162,8 @@ impl FormatVariant {
         let table_of_quads = !matches!(self.codes, CodeKind::Table(1));
         let runs = match self.codes {
             _ if self.scale_per_element() || self.groups == GroupKind::Flat => Runs::Whole,
-            CodeKind::Float(_) | CodeKind::Radix9In32 { .. } | CodeKind::KQuant { .. } => Runs::Whole,
+            CodeKind::Float(_) | CodeKind::Radix9In32 { .. } => Runs::Whole,
+            CodeKind::KQuant { .. } => Runs::Records,
             _ if quads && table_of_quads && self.groups == GroupKind::Row => Runs::Quads,
             _ => Runs::Groups,
         };
@@ -217,7 +215,8 @@ impl FormatVariant {
 
     /// Whether `kernel` reads table, scales and exceptions by four words.
     fn wide_scales(self, kernel: &KernelRow) -> bool {
-        kernel.runs && self.runs == Runs::Quads
+        let records = matches!(self.codes, CodeKind::KQuant { record: 4, .. });
+        kernel.runs && (self.runs == Runs::Quads || records)
     }
 
     /// WGSL type of table, scales and exceptions.
@@ -247,6 +246,18 @@ impl FormatVariant {
             | CodeKind::KQuant { .. } => false,
         };
         integers && !self.scale_per_element() && !self.patched
+    }
+
+    /// Whether floats are made of its integer codes quad by quad and without a conversion.
+    fn floats_by_quads(self) -> bool {
+        matches!(
+            self.codes,
+            CodeKind::Signed(_)
+                | CodeKind::Sign
+                | CodeKind::Unsigned(_)
+                | CodeKind::KQuant { .. }
+                | CodeKind::Radix2In7
+        )
     }
 
     /// Largest magnitude of an integer code.
@@ -312,201 +323,5 @@ impl FormatVariant {
         };
         let patched = if self.patched { " patched" } else { "" };
         format!("{codes}{scale}{tile}{patched}")
-    }
-
-    /// Variants for tests that link all of them: every kind of codes with every kind of scale it occurs with, and
-    /// every kind of group once.
-    pub fn all() -> Vec<Self> {
-        let plain = |codes, scale| Self {
-            codes,
-            scale,
-            groups: GroupKind::Row,
-            scale_quads: 8,
-            row_scale: false,
-            wide: false,
-            texels: false,
-            patched: false,
-            runs: Runs::Whole,
-        };
-        let mut all: Vec<Self> = (0..3).map(|kind| plain(CodeKind::Float(kind), ScaleKind::Fixed)).collect();
-        for bits in 2..=8 {
-            let codes = CodeKind::Signed(bits);
-            all.push(Self { row_scale: true, ..plain(codes, ScaleKind::F32) });
-            all.push(Self { row_scale: true, ..plain(codes, ScaleKind::Fixed) });
-            all.extend([ScaleKind::F16, ScaleKind::Exponent].map(|scale| plain(codes, scale)));
-            all.push(plain(CodeKind::Unsigned(bits), ScaleKind::F16Zero));
-        }
-        for scale in [ScaleKind::Fixed, ScaleKind::F32, ScaleKind::F16] {
-            all.push(Self { row_scale: scale != ScaleKind::F16, ..plain(CodeKind::Sign, scale) });
-        }
-        for bits in 1..=8 {
-            all.extend([ScaleKind::Fixed, ScaleKind::F16].map(|scale| plain(CodeKind::Table(bits), scale)));
-            if bits > 1 {
-                all.push(plain(CodeKind::Table(bits), ScaleKind::Exponent));
-            }
-        }
-        all.push(Self { scale_quads: 4, ..plain(CodeKind::Table(4), ScaleKind::E4m3) });
-        for (base, digits, bits) in [(3, 5, 8), (5, 3, 7), (9, 5, 16), (45, 2, 11), (11, 9, 32)] {
-            all.push(plain(CodeKind::Radix { base, digits, bits }, ScaleKind::F16));
-        }
-        all.push(plain(CodeKind::Radix2In7, ScaleKind::F16));
-        all.extend([true, false].map(|aligned| plain(CodeKind::Radix9In32 { aligned }, ScaleKind::Fixed)));
-        for (bits, record) in [(4, 4), (5, 4), (6, 6)] {
-            all.push(plain(CodeKind::KQuant { bits, record }, ScaleKind::Fixed));
-        }
-        for scale_quads in [8, 4, 0] {
-            let flat = plain(CodeKind::Stream8, ScaleKind::Exponent);
-            all.push(Self { groups: GroupKind::Flat, scale_quads, ..flat });
-            for codes in [CodeKind::Signed(8), CodeKind::Table(8)] {
-                for groups in [GroupKind::Row, GroupKind::Tile, GroupKind::Flat] {
-                    // Runs of the flattened matrix that align with chunks are runs of rows, but for odd ones.
-                    if scale_quads == 8 && groups == GroupKind::Flat {
-                        continue;
-                    }
-                    all.push(Self { groups, scale_quads, ..plain(codes, ScaleKind::Exponent) });
-                }
-            }
-        }
-        for codes in [CodeKind::Signed(8), CodeKind::Table(8)] {
-            all.push(Self { patched: true, ..plain(codes, ScaleKind::Exponent) });
-        }
-        let both = [false, true];
-        let mut all: Vec<Self> =
-            all.into_iter().flat_map(|variant| both.map(|wide| Self { wide, ..variant })).collect();
-        // Kernels that advance over runs read the scales of long rows by four words.
-        let long = |scale| !matches!(scale, ScaleKind::Fixed | ScaleKind::E4m3);
-        all = all.into_iter().map(|variant| variant.with_runs(variant.wide && long(variant.scale))).collect();
-        // How words are read does not depend on what is made of them: each way of reading once.
-        let texels = [
-            plain(CodeKind::Float(0), ScaleKind::Fixed),
-            plain(CodeKind::Signed(4), ScaleKind::F16),
-            Self { row_scale: true, ..plain(CodeKind::Signed(2), ScaleKind::F32) },
-            plain(CodeKind::Radix2In7, ScaleKind::F16),
-        ];
-        all.extend(texels.map(|variant| Self { wide: true, ..variant }.with_texels().with_runs(false)));
-        all
-    }
-
-    /// Appends constants and fragments that fulfil the contract of a kernel.
-    pub(super) fn append(self, kernel: &KernelRow, text: &mut String) {
-        text.push_str(if self.wide_scales(kernel) { lib!("scales_wide") } else { lib!("scales_narrow") });
-        text.push_str(match (self.texels, self.wide) {
-            (true, _) => lib!("codes_texels"),
-            (false, true) => lib!("codes_wide"),
-            (false, false) => lib!("codes_narrow"),
-        });
-        let mut constant = |name: &str, value: u32| {
-            let _ = writeln!(text, "const {name}: u32 = {value}u;");
-        };
-        for (scale, name) in [
-            (ScaleKind::Fixed, "SCALE_FIXED"),
-            (ScaleKind::F32, "SCALE_F32"),
-            (ScaleKind::F16, "SCALE_F16"),
-            (ScaleKind::Exponent, "SCALE_EXPONENT"),
-            (ScaleKind::F16Zero, "SCALE_F16_ZERO"),
-            (ScaleKind::E4m3, "SCALE_E4M3"),
-        ] {
-            constant(name, scale as u32);
-        }
-        constant("SCALE", self.scale as u32);
-        constant("GROUPS", self.groups as u32);
-        constant("SCALE_QUADS", self.scale_quads.into());
-        constant("HEAD", if let CodeKind::Table(bits) = self.codes { 1 << bits } else { 0 });
-        let _ = writeln!(text, "const ROW_SCALE: bool = {};", self.row_scale);
-        let _ = writeln!(
-            text,
-            "const FOUR_BIT_CODES: bool = {};",
-            self.largest_code() <= 7 || self.codes == CodeKind::Signed(4)
-        );
-        text.push_str(if kernel.direct { lib!("half_converted") } else { lib!("half") });
-        text.push_str(lib!("scale"));
-        self.append_codes(text);
-        text.push_str(match self.codes {
-            CodeKind::Table(..=4) if kernel.direct => lib!("table_held"),
-            CodeKind::Table(_) => lib!("table_loaded"),
-            _ if kernel.direct => lib!("unprepared"),
-            _ => "",
-        });
-        let integers = !matches!(
-            self.codes,
-            CodeKind::Float(_) | CodeKind::Table(_) | CodeKind::Radix9In32 { .. } | CodeKind::KQuant { .. }
-        );
-        debug_assert!(kernel.contract != Contract::Integer || integers && !self.scale_per_element());
-        if integers {
-            text.push_str(lib!("scaled"));
-            text.push_str(lib!("lift"));
-        }
-        text.push_str(if self.patched { lib!("patched") } else { lib!("unpatched") });
-        if kernel.epilogue {
-            text.push_str(if self.patched { lib!("patched_product") } else { lib!("unpatched_product") });
-        }
-        if kernel.runs {
-            text.push_str(match self.codes {
-                _ if self.runs == Runs::Whole => lib!("values_whole"),
-                CodeKind::Table(_) => lib!("values_table"),
-                _ => lib!("values_codes"),
-            });
-            text.push_str(match self.runs {
-                Runs::Whole => "",
-                Runs::Groups => lib!("run_groups"),
-                Runs::Quads => lib!("run_quads"),
-            });
-        }
-    }
-
-    fn append_codes(self, text: &mut String) {
-        let fields = |text: &mut String, bits: u8, signed: bool| {
-            let _ = writeln!(text, "const BITS: u32 = {bits}u;\nconst FIELD_SIGNED: bool = {signed};");
-            text.push_str(lib!("field"));
-        };
-        let integer = |text: &mut String, code: u32| {
-            for (value, name) in ["CODE_SIGNED", "CODE_SIGN", "CODE_UNSIGNED"].iter().enumerate() {
-                let _ = writeln!(text, "const {name}: u32 = {value}u;");
-            }
-            let _ = writeln!(text, "const CODE: u32 = {code}u;");
-            text.push_str(fragment!("int"));
-        };
-        match self.codes {
-            CodeKind::Float(kind) => {
-                let _ = writeln!(text, "const FLOAT_KIND: u32 = {kind}u;");
-                text.push_str(fragment!("float"));
-                text.push_str(lib!("float"));
-            }
-            CodeKind::Signed(bits) => {
-                fields(text, bits, true);
-                integer(text, 0);
-            }
-            CodeKind::Sign => {
-                fields(text, 1, false);
-                integer(text, 1);
-            }
-            CodeKind::Unsigned(bits) => {
-                fields(text, bits, false);
-                integer(text, 2);
-            }
-            CodeKind::Table(bits) => {
-                fields(text, bits, false);
-                text.push_str(fragment!("codebook"));
-            }
-            CodeKind::Radix2In7 => text.push_str(fragment!("radix_2in7")),
-            CodeKind::Radix { base, digits, bits } => {
-                let _ = writeln!(
-                    text,
-                    "const BASE: u32 = {base}u;\nconst DIGITS: u32 = {digits}u;\nconst BITS: u32 = {bits}u;"
-                );
-                text.push_str(fragment!("radix"));
-            }
-            CodeKind::Radix9In32 { aligned } => {
-                let _ = writeln!(text, "const GROUP_OF_CHUNKS: bool = {aligned};");
-                text.push_str(fragment!("radix_9in32"));
-                text.push_str(lib!("float"));
-            }
-            CodeKind::Stream8 => text.push_str(fragment!("int8_stream")),
-            CodeKind::KQuant { bits, record } => {
-                fields(text, bits, record == 6);
-                let _ = writeln!(text, "const K_RECORD: u32 = {record}u;");
-                text.push_str(fragment!("k_quant"));
-            }
-        }
     }
 }

@@ -186,7 +186,7 @@ const LONG_PAIRS: &str = "array<vec4<u64>>";
 
 macro_rules! lib {
     ($name:literal) => {
-        include_str!(concat!("../../shaders/lib/", $name, ".wgsl"))
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/lib/", $name, ".wgsl"))
     };
 }
 pub(crate) use lib;
