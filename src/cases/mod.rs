@@ -224,7 +224,7 @@ fn row(kernel: Kernel) -> Row {
         Kernel::Softmax => row("reference::softmax", rows::softmax),
         Kernel::Rope | Kernel::RopeWide => row("reference::rope", attention::rope),
         Kernel::KvWrite | Kernel::KvWriteQuads => row("copies", attention::kv_write),
-        Kernel::RopeKvWide => row("reference::rope", attention::rope_to_caches),
+        Kernel::RopeQkvWide => row("reference::rope", attention::rope_to_caches),
         Kernel::AttentionScores => row("reference::attention_scores", attention::scores),
         Kernel::AttentionValues => row("reference::attention_values", attention::values),
         Kernel::Attention | Kernel::AttentionDirect => row("reference::attention", attention::fused),

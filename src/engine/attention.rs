@@ -15,6 +15,8 @@ const MANY_WORKGROUPS: usize = 512;
 const POSITIONS_PER_PART: usize = 256;
 /// Rows from which two heads that share keys are one tile on software drivers: its kernel takes longer to compile.
 const ROWS_OF_TWO_HEADS: usize = 256;
+/// Rows up to which queries and keys are rotated by one dispatch on software drivers.
+const ROWS_ROTATED_TOGETHER: usize = 8;
 /// Largest heads of which two are one tile, as its kernel writes them out.
 const LARGEST_OF_TWO: usize = 128;
 /// Largest head of a tile, likewise.
@@ -33,28 +35,35 @@ fn parts(class: DeviceClass, rows: usize, context: usize) -> usize {
 }
 
 impl Lowering<'_> {
-    /// Writes the keys and values of the batch to the caches, with the rotation of the keys where the step says so, then
-    /// attends.
+    /// Writes the keys and values of the batch to the caches, with the rotation of queries and keys where the step says so,
+    /// then attends.
     pub(super) fn attention(&mut self, step: &Step, y: &Value) -> Result<()> {
         let node = &self.c.graph.nodes[step.node];
-        let Op::Attention { layer, heads, kv_heads, head_dim, scale, mask } = node.op else {
+        let Op::Attention { layer, head_dim, .. } = node.op else { invalid!("not an attention node") };
+        let &[q, k, v] = &node.inputs[..] else { invalid!("attention needs q, k and v") };
+        let caches = self.c.caches[layer].clone();
+        let v = self.value(v)?.clone();
+        let Some(sources) = step.rotated else {
+            let (q, k) = (self.value(q)?.clone(), self.value(k)?.clone());
+            self.cache(&k, head_dim, &caches.0)?;
+            self.cache(&v, head_dim, &caches.1)?;
+            return self.attend(step, &q, &caches, y);
+        };
+        let [x, keys] = [self.value(sources[0])?.clone(), self.value(sources[1])?.clone()];
+        let queries = self.pool.take(self.c.gpu, &self.c.graph.nodes[q].name, x.rows, x.width)?;
+        self.rotate([&x, &keys, &v], k, head_dim, &queries, &caches)?;
+        self.attend(step, &queries, &caches, y)?;
+        self.pool.give(queries);
+        Ok(())
+    }
+
+    /// Attention of the queries `q` over the caches of keys and values.
+    fn attend(&mut self, step: &Step, q: &Value, caches: &(Buffer, Buffer), y: &Value) -> Result<()> {
+        let Op::Attention { heads, kv_heads, head_dim, scale, mask, .. } = self.c.graph.nodes[step.node].op
+        else {
             invalid!("not an attention node");
         };
-        let &[q, k, v] = &node.inputs[..] else { invalid!("attention needs q, k and v") };
-        let gpu = self.c.gpu;
-        let (q, v) = (self.value(q)?.clone(), self.value(v)?.clone());
-        let (k_cache, v_cache) = self.c.caches[layer].clone();
-        match step.residual {
-            Some(source) => {
-                let x = self.value(source)?.clone();
-                self.rotate_to_caches(&x, &v, k, (kv_heads, head_dim), (&k_cache, &v_cache))?;
-            }
-            None => {
-                let k = self.value(k)?.clone();
-                self.cache(&k, head_dim, &k_cache)?;
-                self.cache(&v, head_dim, &v_cache)?;
-            }
-        }
+        let (gpu, (k_cache, v_cache)) = (self.c.gpu, caches);
         let span = self.c.context;
         // As `lib/mask.wgsl` reads it.
         let window = match mask {
@@ -96,8 +105,8 @@ impl Lowering<'_> {
             let buffers = [
                 ("x", &q.buffer),
                 ("tokens", self.c.tokens),
-                ("k_cache", &k_cache),
-                ("v_cache", &v_cache),
+                ("k_cache", k_cache),
+                ("v_cache", v_cache),
                 ("y", &y.buffer),
             ];
             let parts = if direct { 1 } else { parts(gpu.class(), rows, self.c.context) };
@@ -118,13 +127,13 @@ impl Lowering<'_> {
         };
         let flat = |kernel| Variant::plain(kernel, Tile::elementwise());
         let buffers =
-            [("x", &q.buffer), ("tokens", self.c.tokens), ("k_cache", &k_cache), ("scores", &scores)];
+            [("x", &q.buffer), ("tokens", self.c.tokens), ("k_cache", k_cache), ("scores", &scores)];
         self.elementwise(flat(Kernel::AttentionScores), &buffers, &params, rows * span)?;
         let softmax =
             [("m", rows as u32), ("cols", span as u32), ("x_stride", span as u32), ("y_stride", span as u32)];
         self.rowwise(Kernel::Softmax, &[("x", &scores), ("y", &weights)], &softmax, rows)?;
         let buffers =
-            [("scores", &weights), ("tokens", self.c.tokens), ("v_cache", &v_cache), ("y", &y.buffer)];
+            [("scores", &weights), ("tokens", self.c.tokens), ("v_cache", v_cache), ("y", &y.buffer)];
         self.elementwise(flat(Kernel::AttentionValues), &buffers, &params, q.rows * heads * head_dim)
     }
 
@@ -173,36 +182,49 @@ impl Lowering<'_> {
         self.elementwise(variant, &buffers, &params, x.rows * x.width / share)
     }
 
-    /// Writes rows of keys `x`, rotated as node `rope` says, and of values `z` to their places in the caches.
-    fn rotate_to_caches(
+    /// Rotates rows of queries, to `y`, and of keys as node `rope` says, and writes keys and values to their places in the
+    /// caches.
+    fn rotate(
         &mut self,
-        x: &Value,
-        z: &Value,
+        [x, k, v]: [&Value; 3],
         rope: NodeId,
-        (heads, head_dim): (usize, usize),
-        (k_cache, v_cache): (&Buffer, &Buffer),
+        head_dim: usize,
+        y: &Value,
+        (k_cache, v_cache): &(Buffer, Buffer),
     ) -> Result<()> {
         let rotation = self.c.rotations.get(&rope).cloned();
         let rotation = rotation.ok_or_else(|| Error::invalid("a rotation table is missing"))?;
         let buffers = [
             ("x", &x.buffer),
-            ("z", &z.buffer),
+            ("k", &k.buffer),
+            ("v", &v.buffer),
             ("tokens", self.c.tokens),
             ("rotation", &rotation),
+            ("y", &y.buffer),
             ("k_cache", k_cache),
             ("v_cache", v_cache),
         ];
         let params = [
             ("m", x.rows as u32),
-            ("heads", heads as u32),
+            ("heads", (x.width / head_dim) as u32),
+            ("kv_heads", (k.width / head_dim) as u32),
             ("half_dim", (head_dim / 2) as u32),
             ("context", self.c.context as u32),
             ("x_stride", x.stride as u32),
             ("x_offset", x.offset as u32),
-            ("z_stride", z.stride as u32),
-            ("z_offset", z.offset as u32),
+            ("k_stride", k.stride as u32),
+            ("k_offset", k.offset as u32),
+            ("v_stride", v.stride as u32),
+            ("v_offset", v.offset as u32),
+            ("y_stride", y.stride as u32),
         ];
-        let variant = Variant::plain(Kernel::RopeKvWide, Tile::elementwise());
-        self.elementwise(variant, &buffers, &params, x.rows * heads * (head_dim / 2) / 8)
+        // A software driver would run the code of queries and that of keys for either; few rows do not show it.
+        let together = self.c.gpu.class() == DeviceClass::Gpu || x.rows <= ROWS_ROTATED_TOGETHER;
+        let parts = if together { &[(3, x.width + k.width)][..] } else { &[(1, x.width), (2, k.width)] };
+        for &(parts, width) in parts {
+            let variant = Variant::plain(Kernel::RopeQkvWide, Tile::elementwise()).constant("PARTS", parts);
+            self.elementwise(variant, &buffers, &params, x.rows * width / 16)?;
+        }
+        Ok(())
     }
 }

@@ -15,11 +15,20 @@ pub(super) struct Step {
     pub(super) output: NodeId,
     /// For linears: how the sums end.
     pub(super) epilogue: Epilogue,
-    /// What it reads besides the inputs of its node: the second operand of an epilogue that has one, or the keys before
-    /// their rotation, where attention rotates them into the cache.
+    /// The second operand of an epilogue that has one.
     pub(super) residual: Option<NodeId>,
+    /// Queries and keys before their rotation, where attention rotates them.
+    pub(super) rotated: Option<[NodeId; 2]>,
     /// For the first linear of a stack: the others, whose values are further columns of its own.
     pub(super) also: Vec<NodeId>,
+}
+
+impl Step {
+    /// The nodes whose values it reads.
+    pub(super) fn reads<'a>(&'a self, graph: &'a Graph) -> impl Iterator<Item = NodeId> + 'a {
+        let own = graph.nodes[self.node].inputs.iter().chain(&self.residual);
+        own.chain(self.rotated.iter().flatten()).copied()
+    }
 }
 
 /// The steps of `graph`; without `fused` one per node, and linears end in a plain store. `stacks` are computed at their
@@ -32,18 +41,30 @@ pub(super) fn steps(graph: &Graph, fused: bool, stacks: &[Stack]) -> Vec<Step> {
         }
     }
     let mut absorbed = vec![false; graph.nodes.len()];
+    let mut rotations = vec![None; graph.nodes.len()];
+    if fused {
+        for (id, node) in graph.nodes.iter().enumerate() {
+            rotations[id] = rotated(graph, &consumers, id);
+            if let (Some(_), &[q, k, _]) = (rotations[id], &node.inputs[..]) {
+                (absorbed[q], absorbed[k]) = (true, true);
+            }
+        }
+    }
     // Nodes whose values the steps so far produce.
     let mut computed = vec![false; graph.nodes.len()];
     let mut steps = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.nodes.iter().enumerate() {
-        if absorbed[id] || (fused && rotated_keys(graph, &consumers, id).is_some()) {
+        if absorbed[id] {
             continue;
         }
-        let mut step =
-            Step { node: id, output: id, epilogue: Epilogue::Store, residual: None, also: Vec::new() };
-        if let (Op::Attention { .. }, [_, keys, _], true) = (&node.op, &node.inputs[..], fused) {
-            step.residual = rotated_keys(graph, &consumers, *keys);
-        }
+        let mut step = Step {
+            node: id,
+            output: id,
+            epilogue: Epilogue::Store,
+            residual: None,
+            rotated: rotations[id],
+            also: Vec::new(),
+        };
         if let (Op::Linear { bias, .. }, true) = (&node.op, fused) {
             let bias = bias.is_some();
             if bias {
@@ -89,19 +110,23 @@ pub(super) fn steps(graph: &Graph, fused: bool, stacks: &[Stack]) -> Vec<Step> {
     steps
 }
 
-/// What `node` rotates, where it rotates the keys of an attention and nothing else, in whole pairs of vec4.
-fn rotated_keys(graph: &Graph, consumers: &[Vec<NodeId>], node: NodeId) -> Option<NodeId> {
-    let (Op::Rope { head_dim, .. }, &[source]) = (&graph.nodes[node].op, &graph.nodes[node].inputs[..])
+/// What the queries and keys of attention `node` are rotated from, where nothing else reads either, the angles are the
+/// same, and rows are whole pairs of vec4.
+fn rotated(graph: &Graph, consumers: &[Vec<NodeId>], node: NodeId) -> Option<[NodeId; 2]> {
+    let (Op::Attention { head_dim, .. }, &[q, k, v]) = (&graph.nodes[node].op, &graph.nodes[node].inputs[..])
     else {
         return None;
     };
-    let [only] = consumers[node][..] else { return None };
-    let (Op::Attention { .. }, &[q, k, v]) = (&graph.nodes[only].op, &graph.nodes[only].inputs[..]) else {
-        return None;
+    let source = |rope: NodeId| match (&graph.nodes[rope].op, &graph.nodes[rope].inputs[..]) {
+        (Op::Rope { inverse_frequency, .. }, &[source]) if consumers[rope] == [node] => {
+            Some((source, inverse_frequency))
+        }
+        _ => None,
     };
+    let ((of_q, q_angles), (of_k, k_angles)) = (source(q)?, source(k)?);
     // The values go to their cache in the same kernel.
-    let wide = whole_pairs(&[head_dim / 2, offset_of(graph, source), offset_of(graph, v)]);
-    (wide && k == node && q != node && v != node).then_some(source)
+    let wide = [head_dim / 2, offset_of(graph, of_q), offset_of(graph, of_k), offset_of(graph, v)];
+    (q_angles == k_angles && whole_pairs(&wide)).then_some([of_q, of_k])
 }
 
 #[cfg(test)]
@@ -125,15 +150,25 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_rotated_into_the_cache_unless_something_else_reads_them() {
-        // The last with values that begin within a pair of vec4.
-        for (heads_of, shared, offset) in [(16, false, 8), (16, true, 8), (24, false, 8), (16, false, 4)] {
+    fn attention_rotates_queries_and_keys_unless_something_else_reads_them() {
+        // Keys of other angles, and values that begin within a pair of vec4, last.
+        let cases = [
+            (16, false, 8, 1.0),
+            (16, true, 8, 1.0),
+            (24, false, 8, 1.0),
+            (16, false, 8, 0.5),
+            (16, false, 4, 1.0),
+        ];
+        for (heads_of, shared, offset, angle) in cases {
             let mut graph = Graph::default();
             let table = graph.weight("e", 4, heads_of, Role::Embedding, false);
             let x = graph.push("x", Op::Embed { table }, &[], heads_of);
             let v = graph.push("v", Op::Slice { offset }, &[x], heads_of);
-            let rope =
-                || Op::Rope { heads: 1, head_dim: heads_of, inverse_frequency: vec![1.0; heads_of / 2] };
+            let rope = |angle: f32| Op::Rope {
+                heads: 1,
+                head_dim: heads_of,
+                inverse_frequency: vec![angle; heads_of / 2],
+            };
             let attention = Op::Attention {
                 layer: 0,
                 heads: 1,
@@ -142,18 +177,21 @@ mod tests {
                 scale: 1.0,
                 mask: crate::graph::Mask::Causal,
             };
-            let q = graph.push("q", rope(), &[x], heads_of);
-            let k = graph.push("k", rope(), &[x], heads_of);
+            let q = graph.push("q", rope(1.0), &[x], heads_of);
+            let k = graph.push("k", rope(angle), &[x], heads_of);
             let y = graph.push("y", attention, &[q, k, v], heads_of);
             if shared {
                 graph.push("sum", Op::Add, &[k, y], heads_of);
             }
             let fused = steps(&graph, true, &[]);
-            let absorbed = heads_of == 16 && !shared && offset == 8;
-            assert_eq!(fused.iter().any(|step| step.node == k), !absorbed, "{heads_of} {shared} {offset}");
+            let absorbed = heads_of == 16 && !shared && offset == 8 && angle == 1.0;
+            let named = format!("{heads_of} {shared} {offset} {angle}");
+            for rope in [q, k] {
+                assert_eq!(fused.iter().any(|step| step.node == rope), !absorbed, "{named}");
+                assert!(steps(&graph, false, &[]).iter().any(|step| step.node == rope));
+            }
             let attends = fused.iter().find(|step| step.node == y).expect("it is a step");
-            assert_eq!(attends.residual, absorbed.then_some(x));
-            assert!(steps(&graph, false, &[]).iter().any(|step| step.node == k));
+            assert_eq!(attends.rotated, absorbed.then_some([x, x]), "{named}");
         }
     }
 

@@ -33,15 +33,10 @@ pub(super) fn contents(graph: &Graph, steps: &[Step], assignment: &Assignment) -
     let mut contents: Vec<Option<Content>> = vec![None; graph.nodes.len()];
     for (at, step) in steps.iter().enumerate() {
         let spec: Option<Spec> = weight_of(graph, step).map(|weight| assignment.specs[weight]);
-        let inputs: Vec<_> = reads(graph, step).map(|input| contents[input]).collect();
+        let inputs: Vec<_> = step.reads(graph).map(|input| contents[input]).collect();
         contents[step.output] = Some(Content::of(&(at, spec, inputs)));
     }
     contents
-}
-
-/// The nodes whose values `step` reads.
-fn reads<'a>(graph: &'a Graph, step: &'a Step) -> impl Iterator<Item = NodeId> + 'a {
-    graph.nodes[step.node].inputs.iter().chain(&step.residual).copied()
 }
 
 /// What becomes of a step in a trial.
@@ -126,7 +121,7 @@ impl History {
                 continue;
             }
             *fate = Fate::Runs;
-            reads(graph, step).for_each(|input| wanted[self.root[input]] = true);
+            step.reads(graph).for_each(|input| wanted[self.root[input]] = true);
         }
         fates
     }

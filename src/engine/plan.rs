@@ -86,7 +86,7 @@ pub(super) fn lifetimes(graph: &Graph, steps: &[Step]) -> Result<(Vec<NodeId>, V
     }
     let mut last_use = vec![0; graph.nodes.len()];
     for (at, step) in steps.iter().enumerate() {
-        for &input in graph.nodes[step.node].inputs.iter().chain(step.residual.iter()) {
+        for input in step.reads(graph) {
             last_use[root[input]] = at;
         }
     }
@@ -206,7 +206,7 @@ impl Lowering<'_> {
     /// Rows of what `step` computes.
     pub(super) fn rows(&self, step: &Step) -> Result<usize> {
         let node = &self.c.graph.nodes[step.node];
-        Ok(match (&node.op, node.inputs.first()) {
+        Ok(match (&node.op, step.rotated.iter().flatten().chain(&node.inputs).next()) {
             (Op::OutputRows, _) => self.outputs,
             (_, Some(&id)) => self.value(id)?.rows,
             (_, None) => self.tokens,

@@ -112,7 +112,7 @@ pub enum Kernel {
     RopeWide,
     KvWrite,
     KvWriteQuads,
-    RopeKvWide,
+    RopeQkvWide,
     AttentionScores,
     Softmax,
     AttentionValues,
@@ -246,7 +246,7 @@ impl Kernel {
         Kernel::RopeWide,
         Kernel::KvWrite,
         Kernel::KvWriteQuads,
-        Kernel::RopeKvWide,
+        Kernel::RopeQkvWide,
         Kernel::AttentionScores,
         Kernel::Softmax,
         Kernel::AttentionValues,
@@ -465,14 +465,18 @@ impl Kernel {
                 &["m", "width", "context", "x_stride", "x_offset"],
                 quads: &["x", "cache"]
             ),
-            Kernel::RopeKvWide => row!(
-                "rope_kv_wide",
+            Kernel::RopeQkvWide => row!(
+                "rope_qkv_wide",
                 [
-                    X4, Z4, TOKENS, read("rotation", "array<vec4<f32>>"),
+                    X4, read("k", "array<vec4<f32>>"), read("v", "array<vec4<f32>>"), TOKENS,
+                    read("rotation", "array<vec4<f32>>"), Y4,
                     write("k_cache", "array<vec4<f32>>"), write("v_cache", "array<vec4<f32>>")
                 ],
-                &["m", "heads", "half_dim", "context", "x_stride", "x_offset", "z_stride", "z_offset"],
-                libraries: &[lib!("rotated")], pairs: &["x", "z", "rotation", "k_cache", "v_cache"]
+                &[
+                    "m", "heads", "kv_heads", "half_dim", "context",
+                    "x_stride", "x_offset", "k_stride", "k_offset", "v_stride", "v_offset", "y_stride"
+                ],
+                libraries: &[lib!("rotated")], pairs: &["x", "k", "v", "rotation", "y", "k_cache", "v_cache"]
             ),
             Kernel::KvWrite => row!(
                 "kv_write",

@@ -66,6 +66,9 @@ pub fn all_variants() -> Vec<Variant> {
             Contract::None if kernel == Kernel::AttentionJoin => {
                 all.extend([8, 64, 80, 256].map(|d| base.clone().constant("HEAD_DIM", d)));
             }
+            Contract::None if kernel == Kernel::RopeQkvWide => {
+                all.extend([1, 2, 3].map(|parts| base.clone().constant("PARTS", parts)));
+            }
             Contract::None => all.push(base),
             Contract::Float | Contract::Integer => {
                 for format in FormatVariant::all() {

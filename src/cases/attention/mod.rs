@@ -213,45 +213,63 @@ fn frequencies(half: usize) -> Vec<f32> {
 }
 
 pub(super) fn rope_to_caches(table: &mut Table) {
-    for setting in SETTINGS {
+    // Queries and keys by one dispatch or by two.
+    let whole = ("", &[3][..]);
+    let split = ("in two parts", &[1, 2][..]);
+    for (setting, (name, all)) in SETTINGS.iter().flat_map(|setting| [(*setting, whole), (*setting, split)]) {
         if setting.head_dim % 16 != 0 {
             continue;
         }
-        table.add("", setting.shape(), Tolerance::Nmse(ONE_OP), move |gpu| {
-            let (tokens, width, half) = (setting.tokens(), setting.heads().kv_width(), setting.head_dim / 2);
+        table.add(name, setting.shape(), Tolerance::Nmse(ONE_OP), move |gpu| {
+            let (tokens, half) = (setting.tokens(), setting.head_dim / 2);
+            let (q_width, width) = (setting.heads * setting.head_dim, setting.heads().kv_width());
             let frequency = frequencies(half);
-            let x = data::values(tokens.len() * width, 51);
-            let z = data::values(tokens.len() * width, 52);
-            let (offset, x_stride) = (8, width + 24);
+            let of = |width: usize, seed| data::values(tokens.len() * width, seed);
+            let (q, k, v) = (of(q_width, 50), of(width, 51), of(width, 52));
+            let (x_stride, k_stride, v_stride, y_stride) =
+                (q_width + 24, width + 24, width + 32, q_width + 8);
             let words = setting.parts.len() * setting.context * width;
             let mut launch = Launch::new(gpu);
             launch
-                .input("x", &shifted(&x, width, offset, x_stride))?
-                .input("z", &shifted(&z, width, offset + 8, x_stride + 8))?
+                .input("x", &shifted(&q, q_width, 16, x_stride))?
+                .input("k", &shifted(&k, width, 8, k_stride))?
+                .input("v", &shifted(&v, width, 24, v_stride))?
                 .input("tokens", &token_rows(&tokens))?
                 .input("rotation", &rotation_table(&frequency, setting.context as u32))?
+                .output("y", tokens.len() * y_stride)?
                 .output("k_cache", words)?
                 .output("v_cache", words)?;
             let params = [
                 ("m", tokens.len() as u32),
-                ("heads", setting.kv_heads as u32),
+                ("heads", setting.heads as u32),
+                ("kv_heads", setting.kv_heads as u32),
                 ("half_dim", half as u32),
                 ("context", setting.context as u32),
                 ("x_stride", x_stride as u32),
-                ("x_offset", offset as u32),
-                ("z_stride", x_stride as u32 + 8),
-                ("z_offset", offset as u32 + 8),
+                ("x_offset", 16),
+                ("k_stride", k_stride as u32),
+                ("k_offset", 8),
+                ("v_stride", v_stride as u32),
+                ("v_offset", 24),
+                ("y_stride", y_stride as u32),
             ];
-            let got =
-                launch.elementwise(&flat(Kernel::RopeKvWide), &params, x.len() / 16)?.finish()?.concat();
+            for &parts in all {
+                let variant = flat(Kernel::RopeQkvWide).constant("PARTS", parts);
+                let elements = [0, q.len(), k.len(), q.len() + k.len()][parts as usize];
+                launch.elementwise(&variant, &params, elements / 16)?;
+            }
+            let got = launch.finish()?.concat();
             let positions: Vec<u32> = tokens.iter().map(|t| t.position).collect();
-            let rotated = reference::rope(&x, &positions, setting.kv_heads, &frequency);
-            let mut want = vec![POISON; got.len()];
-            for (cache, rows) in want.chunks_mut(words).zip([&rotated, &z]) {
+            let queries = reference::rope(&q, &positions, setting.heads, &frequency);
+            let keys = reference::rope(&k, &positions, setting.kv_heads, &frequency);
+            let mut want = strided(&queries, q_width, y_stride, POISON);
+            for rows in [&keys, &v] {
+                let mut cache = vec![POISON; words];
                 for (token, row) in tokens.iter().zip(rows.chunks(width)) {
                     let slot = token.sequence as usize * setting.context + token.position as usize;
                     cache[slot * width..][..width].iter_mut().zip(row).for_each(|(to, v)| *to = v.to_bits());
                 }
+                want.extend(cache);
             }
             Ok(Outcome::floats(got, want, width))
         });
