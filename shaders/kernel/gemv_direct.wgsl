@@ -88,11 +88,15 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         var record = 0u;
         for (var chunk = begin; chunk < end; chunk++) {
             let own = x[chunk * 8u + lane];
-            var p: Part;
-            if HELD {
+            if !HELD {
+                let v = x_chunk(own);
+                s += scaled(products(low, chunk, v), 0.0, of_low, record);
+                if THREAD_N == 8u { t += scaled(products(high, chunk, v), 0.0, of_high, record); }
+            } else {
                 let a = four_at(low, chunk, of_low, record);
                 var b = a;
                 if THREAD_N == 8u { b = four_at(high, chunk, of_high, record); }
+                var p: Part;
                 p = advanced(p, a, b, 0u, subgroupBroadcast(own, 0u));
                 p = advanced(p, a, b, 1u, subgroupBroadcast(own, 1u));
                 p = advanced(p, a, b, 2u, subgroupBroadcast(own, 2u));
@@ -108,18 +112,16 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
                 p = advanced(p, a, b, 5u, subgroupBroadcast(own, 5u));
                 p = advanced(p, a, b, 6u, subgroupBroadcast(own, 6u));
                 p = advanced(p, a, b, 7u, subgroupBroadcast(own, 7u));
-            } else {
-                let v = x_chunk(own);
-                p.low = products(low, chunk, v);
-                if THREAD_N == 8u { p.high = products(high, chunk, v); }
+                let sum = p.x.x + p.x.y + p.x.z + p.x.w;
+                s += scaled(p.low, sum, of_low, record);
+                if THREAD_N == 8u { t += scaled(p.high, sum, of_high, record); }
             }
-            let sum = p.x.x + p.x.y + p.x.z + p.x.w;
-            s += scaled(p.low, sum, of_low, record);
-            if THREAD_N == 8u { t += scaled(p.high, sum, of_high, record); }
-            left -= 1u;
-            if left == 0u {
-                record += 1u;
-                left = in_record;
+            if RECORDS {
+                left -= 1u;
+                if left == 0u {
+                    record += 1u;
+                    left = in_record;
+                }
             }
         }
     }

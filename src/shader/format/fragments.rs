@@ -85,8 +85,10 @@ impl FormatVariant {
     fn append_runs(self, text: &mut String) {
         let minimum = matches!(self.codes, CodeKind::KQuant { record: 4, .. });
         let half_chunks = matches!(self.codes, CodeKind::KQuant { record: 6, .. });
-        let _ =
-            writeln!(text, "const HAS_MINIMUM: bool = {minimum};\nconst HALF_CHUNKS: bool = {half_chunks};");
+        let records = matches!(self.runs, Runs::Quads | Runs::Records);
+        for (name, value) in [("HAS_MINIMUM", minimum), ("HALF_CHUNKS", half_chunks), ("RECORDS", records)] {
+            let _ = writeln!(text, "const {name}: bool = {value};");
+        }
         text.push_str(match (self.runs, self.codes) {
             (Runs::Whole, _) => lib!("values_whole"),
             (Runs::Records, _) => "",
