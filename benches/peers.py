@@ -297,6 +297,11 @@ def chosen(args):
     return [ratio for ratio in ratios if not parts or any(part in ratio.name for part in parts)]
 
 
+def command(words):
+    """The command line without the folders of this machine."""
+    return [Path(word).name if Path(word).is_absolute() else word for word in words]
+
+
 def main():
     args = arguments()
     ratios = chosen(args)
@@ -304,6 +309,7 @@ def main():
         print("\n".join(ratio.name for ratio in ratios))
         return 0
     started = datetime.datetime.now(datetime.timezone.utc)
+    commit, changed = git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
     bench = Bench(args, binaries(args, {run.engine for ratio in ratios for run in (ratio.fast, ratio.slow)}))
     rounds = []
     for number in range(1, args.rounds + 1):
@@ -317,8 +323,8 @@ def main():
     print(table(rows))
     if args.out:
         write(args.out.resolve(), {
-            "anybit_peers": 1, "command": sys.argv, "date": started.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
+            "anybit_peers": 1, "command": command(sys.argv), "date": started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "commit": commit, "changed": changed,
             "device": bench.device, "host": platform.platform(), "cpus": os.cpu_count(), "versions": bench.versions,
             "clock": "wall", "rounds": args.rounds, "rows": rows, "runs": bench.reports, "failures": bench.failures,
         })

@@ -4,6 +4,7 @@
 // of scales are loaded once for a run of chunks; the products of a chunk are scaled when they are summed.
 // Precondition: the workgroup of 8 lies in one subgroup.
 const_assert TILE_M == 1u && LANES == 1u && (THREAD_N == 4u || THREAD_N == 8u) && WORKGROUP == 8u;
+const_assert HELD || (!HALF_CHUNKS && !HAS_MINIMUM);
 const FOUR: u32 = 4u * WORKGROUP;  // rows of W whose first four an invocation owns
 
 struct Runs { a: Run, b: Run, c: Run, d: Run }

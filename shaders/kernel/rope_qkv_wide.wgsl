@@ -1,17 +1,17 @@
 // rope_qkv_wide: rope of the queries x and of the keys k, eight pairs at a time (lib/rotated.wgsl); queries to y, keys straight into
 // their cache, and the same elements of the values v into theirs.
-// PARTS: queries (1), keys and values (2), or both (3); a software driver runs both branches for every invocation.
+// QUERIES: 0 leaves the queries to rope_wide, as a software driver would run both branches for every invocation.
 // Partition: one invocation per eight pairs of a head of x, then of k.
 // Preconditions: half a head, strides and offsets are multiples of 8, so that heads of the caches have no padding.
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     let at = folded(group, groups) * WORKGROUP + lane;
     let half = half_head();
-    let heads = select(0u, params.heads, PARTS != 2u);
-    let eights = (heads + select(0u, params.kv_heads, PARTS != 1u)) * half;
+    let heads = QUERIES * params.heads;
+    let eights = (heads + params.kv_heads) * half;
     let t = at / eights;
     if t >= params.m { return; }
     let e = eight_of(at % eights);
-    if PARTS == 1u || (PARTS == 3u && e.head < heads) {
+    if QUERIES == 1u && e.head < heads {
         let source = (t * params.x_stride + params.x_offset) / 8u + e.column;
         let r = rotated(x_pair(source), x_pair(source + half), t, e.i);
         let destination = t * (params.y_stride / 8u) + e.column;

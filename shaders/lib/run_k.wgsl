@@ -1,6 +1,5 @@
 // A run is the 256 weights that share a record.
 alias Run = Record;
-fn values_at(row: u32, chunk: u32) -> Weights { return float_codes_at(row, chunk); }
 fn run_span(chunks: u32) -> u32 { return 8u; }
 fn run_at(row: u32, run: u32, span: u32) -> Run { return record_of(row * params.groups_per_row + run); }
 fn run_chunks() -> u32 { return 1u; }

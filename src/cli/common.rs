@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,14 @@ pub(crate) fn positive(text: &str) -> Result<usize, String> {
         Ok(n) => Ok(n),
         Err(error) => Err(format!("{error}, want a whole number from 1")),
     }
+}
+
+/// The words of the command line; the program without its folder, which belongs to one machine.
+pub(crate) fn command_line() -> Vec<String> {
+    let mut words = std::env::args_os();
+    let program = words.next().map(PathBuf::from);
+    let name = program.as_deref().and_then(Path::file_name).map(ToOwned::to_owned);
+    name.into_iter().chain(words).map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 /// Which executor runs the model.

@@ -2,7 +2,7 @@
 
 use super::fusion::Step;
 use super::plan::Lowering;
-use super::values::{Value, whole_quads};
+use super::values::{Value, whole_pairs, whole_quads};
 use crate::error::{Error, Result, invalid};
 use crate::gpu::Buffer;
 use crate::graph::{Mask, NodeId, Op};
@@ -192,8 +192,7 @@ impl Lowering<'_> {
         y: &Value,
         (k_cache, v_cache): &(Buffer, Buffer),
     ) -> Result<()> {
-        let rotation = self.c.rotations.get(&rope).cloned();
-        let rotation = rotation.ok_or_else(|| Error::invalid("a rotation table is missing"))?;
+        let rotation = self.rotation(rope)?;
         let buffers = [
             ("x", &x.buffer),
             ("k", &k.buffer),
@@ -220,11 +219,44 @@ impl Lowering<'_> {
         ];
         // A software driver would run the code of queries and that of keys for either; few rows do not show it.
         let together = self.c.gpu.class() == DeviceClass::Gpu || x.rows <= ROWS_ROTATED_TOGETHER;
-        let parts = if together { &[(3, x.width + k.width)][..] } else { &[(1, x.width), (2, k.width)] };
-        for &(parts, width) in parts {
-            let variant = Variant::plain(Kernel::RopeQkvWide, Tile::elementwise()).constant("PARTS", parts);
-            self.elementwise(variant, &buffers, &params, x.rows * width / 16)?;
+        let queries = if together { x.width } else { 0 };
+        if !together {
+            self.rope(rope, (x.width / head_dim, head_dim), x, y)?;
         }
-        Ok(())
+        let variant =
+            Variant::plain(Kernel::RopeQkvWide, Tile::elementwise()).constant("QUERIES", together.into());
+        self.elementwise(variant, &buffers, &params, x.rows * (queries + k.width) / 16)
+    }
+
+    /// Rotates the heads of `x` as node `rope` says.
+    pub(super) fn rope(
+        &mut self,
+        rope: NodeId,
+        (heads, head_dim): (usize, usize),
+        x: &Value,
+        y: &Value,
+    ) -> Result<()> {
+        let rotation = self.rotation(rope)?;
+        let buffers =
+            [("x", &x.buffer), ("tokens", self.c.tokens), ("rotation", &rotation), ("y", &y.buffer)];
+        let params = [
+            ("m", x.rows as u32),
+            ("heads", heads as u32),
+            ("half_dim", (head_dim / 2) as u32),
+            ("x_stride", x.stride as u32),
+            ("x_offset", x.offset as u32),
+            ("y_stride", y.stride as u32),
+        ];
+        let (kernel, pairs) = match whole_pairs(&[head_dim / 2, x.offset]) {
+            true => (Kernel::RopeWide, 8),
+            false => (Kernel::Rope, 1),
+        };
+        let variant = Variant::plain(kernel, Tile::elementwise());
+        self.elementwise(variant, &buffers, &params, x.rows * heads * (head_dim / 2) / pairs)
+    }
+
+    fn rotation(&self, rope: NodeId) -> Result<Buffer> {
+        let rotation = self.c.rotations.get(&rope).cloned();
+        rotation.ok_or_else(|| Error::invalid("a rotation table is missing"))
     }
 }

@@ -9,7 +9,7 @@ use super::matmul::{self, Operand, Target};
 use super::resident::DeviceMatrix;
 use super::rounding::Rounding;
 use super::stack::Stack;
-use super::values::{Pool, Value, stride, whole_pairs, whole_quads};
+use super::values::{Pool, Value, stride, whole_quads};
 use crate::error::{Error, Result, invalid};
 use crate::format::ActivationFormat;
 use crate::gpu::{Binder, Buffer, Gpu, Recording};
@@ -291,24 +291,7 @@ impl Lowering<'_> {
             Op::Linear { weight, bias } => self.linear(step, *weight, *bias, input()?, &y)?,
             Op::Rope { heads, head_dim, .. } => {
                 let x = self.value(input()?)?.clone();
-                let rotation = self.c.rotations.get(&step.node).cloned();
-                let rotation = rotation.ok_or_else(|| Error::invalid("a rotation table is missing"))?;
-                let buffers =
-                    [("x", &x.buffer), ("tokens", self.c.tokens), ("rotation", &rotation), ("y", &y.buffer)];
-                let params = [
-                    ("m", rows as u32),
-                    ("heads", *heads as u32),
-                    ("half_dim", (head_dim / 2) as u32),
-                    ("x_stride", x.stride as u32),
-                    ("x_offset", x.offset as u32),
-                    ("y_stride", y.stride as u32),
-                ];
-                let (kernel, pairs) = match whole_pairs(&[head_dim / 2, x.offset]) {
-                    true => (Kernel::RopeWide, 8),
-                    false => (Kernel::Rope, 1),
-                };
-                let variant = Variant::plain(kernel, Tile::elementwise());
-                self.elementwise(variant, &buffers, &params, rows * heads * (head_dim / 2) / pairs)?;
+                self.rope(step.node, (*heads, *head_dim), &x, &y)?;
             }
             Op::Attention { .. } => self.attention(step, &y)?,
             Op::Activate(function) => {

@@ -67,7 +67,7 @@ pub fn all_variants() -> Vec<Variant> {
                 all.extend([8, 64, 80, 256].map(|d| base.clone().constant("HEAD_DIM", d)));
             }
             Contract::None if kernel == Kernel::RopeQkvWide => {
-                all.extend([1, 2, 3].map(|parts| base.clone().constant("PARTS", parts)));
+                all.extend([0, 1].map(|queries| base.clone().constant("QUERIES", queries)));
             }
             Contract::None => all.push(base),
             Contract::Float | Contract::Integer => {

@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     bar.finish_and_clear();
     common::print(&table(&rows))?;
     let pass = rows.iter().all(|row| row.failure.is_none());
-    let document = Document::new("attention", super::command(), &gpu, clock, rows);
+    let document = Document::new("attention", common::command_line(), &gpu, clock, rows);
     super::finish(json, || super::json(&document))?;
     Ok(pass)
 }

@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     common::print(&table(&rows))?;
     let pass = rows.iter().all(Row::passes);
     let svg = plot.is_some().then(|| chart::svg(&rows, &ceilings, &gpu.adapter().name)).transpose()?;
-    let mut document = Document::new("kernels", super::command(), &gpu, clock, rows);
+    let mut document = Document::new("kernels", common::command_line(), &gpu, clock, rows);
     document.ceilings = Some(ceilings);
     super::finish(json, || super::json(&document))?;
     super::finish(plot, || Ok(svg.unwrap_or_default()))?;

@@ -181,10 +181,6 @@ fn json<R: Serialize>(document: &Document<R>) -> Result<String> {
     Ok(format!("{}\n", serde_json::to_string_pretty(document)?))
 }
 
-fn command() -> Vec<String> {
-    std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect()
-}
-
 /// The banner; says where a CPU does the work of a GPU.
 fn banner(gpu: &Gpu, clock: Clock) {
     common::note("adapter", &common::device_line(Some(gpu)));

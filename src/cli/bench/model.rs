@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     bar.finish_and_clear();
     common::print(&table(&rows, args))?;
     let pass = rows.iter().all(|row| row.failure.is_none());
-    let document = Document::new("model", super::command(), &gpu, Clock::Wall, rows);
+    let document = Document::new("model", common::command_line(), &gpu, Clock::Wall, rows);
     super::finish(json, || super::json(&document))?;
     Ok(pass)
 }

@@ -89,7 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
             common::print(&format!("{line}\n"))?;
         }
     }
-    let document = Document::new("startup", super::command(), &gpu, Clock::Wall, rows);
+    let document = Document::new("startup", common::command_line(), &gpu, Clock::Wall, rows);
     super::finish(json, || super::json(&document))?;
     Ok(true)
 }

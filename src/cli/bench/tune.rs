@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         common::note("kept", &gpu.save_tuning(folder)?.display().to_string());
     }
     let pass = rows.iter().all(|row| row.failures.is_empty());
-    let document = Document::new("tune", super::command(), &gpu, clock, rows);
+    let document = Document::new("tune", common::command_line(), &gpu, clock, rows);
     super::finish(json, || super::json(&document))?;
     Ok(pass)
 }

@@ -235,7 +235,7 @@ fn comparison(args: &Args, groups: &[Group]) -> report::Comparison {
             ("objective".to_owned(), objectives.unwrap_or_default()),
             ("adapter".to_owned(), adapter.unwrap_or_default()),
         ],
-        command: std::env::args().map(|arg| shell_quoted(&arg)).collect::<Vec<_>>().join(" "),
+        command: common::command_line().iter().map(|word| shell_quoted(word)).collect::<Vec<_>>().join(" "),
         quantity,
         groups: compared,
     }

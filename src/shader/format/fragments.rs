@@ -91,7 +91,6 @@ impl FormatVariant {
         }
         text.push_str(match (self.runs, self.codes) {
             (Runs::Whole, _) => lib!("values_whole"),
-            (Runs::Records, _) => "",
             (_, CodeKind::Table(_)) => lib!("values_table"),
             _ => lib!("values_codes"),
         });
