@@ -1,6 +1,6 @@
 // 11 symmetric levels: two digits d0 + 11 d1 in 7 bits, digit = code + 5.
 // A chunk is 16 pairs = 112 bits and begins at a whole or a half word.
-struct Chunk { w: array<u32, 4> }  // from its first bit on
+struct Chunk { w: vec4<u32> }  // from its first bit on
 
 fn chunk_at(row: u32, chunk: u32, zero: f32) -> Chunk {
     let half_words = chunk * 7u;
@@ -11,8 +11,8 @@ fn chunk_at(row: u32, chunk: u32, zero: f32) -> Chunk {
     let c = word(first + 2u);
     let d = word(first + 3u);
     // A shift by 32 is undefined: the second part is shifted in two steps.
-    return Chunk(array<u32, 4>((a >> shift) | ((b << (31u - shift)) << 1u), (b >> shift) | ((c << (31u - shift)) << 1u),
-                               (c >> shift) | ((d << (31u - shift)) << 1u), d >> shift));
+    return Chunk(vec4<u32>((a >> shift) | ((b << (31u - shift)) << 1u), (b >> shift) | ((c << (31u - shift)) << 1u),
+                           (c >> shift) | ((d << (31u - shift)) << 1u), d >> shift));
 }
 
 fn codes_at(row: u32, chunk: u32) -> Codes {

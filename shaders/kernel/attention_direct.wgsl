@@ -68,38 +68,46 @@ fn value_span(at: u32, first: u32) -> Span {
 
 // Adds what a quad contributes to the scores of a row; k is that of this invocation's key.
 fn scored_quad(s: Numbers, q: vec4<f32>, k: vec4<f32>) -> Numbers {
-    return Numbers(s.low + vec4<f32>(dot(q, spread(k, 0u)), dot(q, spread(k, 1u)), dot(q, spread(k, 2u)), dot(q, spread(k, 3u))),
-                   s.high + vec4<f32>(dot(q, spread(k, 4u)), dot(q, spread(k, 5u)), dot(q, spread(k, 6u)), dot(q, spread(k, 7u))));
+    return Numbers(
+        s.low + vec4<f32>(dot(q, subgroupBroadcast(k, 0u)), dot(q, subgroupBroadcast(k, 1u)),
+                          dot(q, subgroupBroadcast(k, 2u)), dot(q, subgroupBroadcast(k, 3u))),
+        s.high + vec4<f32>(dot(q, subgroupBroadcast(k, 4u)), dot(q, subgroupBroadcast(k, 5u)),
+                           dot(q, subgroupBroadcast(k, 6u)), dot(q, subgroupBroadcast(k, 7u))));
 }
 
-fn scored(s: Numbers, q: Span, k: Span, i: u32, count: u32) -> Numbers {
+// The same of quads i and i + 1 of a span that has `count`. Quads are taken out of spans by constants only: by what becomes
+// one in a call, they are copied to memory at each, which takes drivers seconds to compile away.
+fn scored(s: Numbers, i: u32, count: u32, q: vec4<f32>, k: vec4<f32>, q1: vec4<f32>, k1: vec4<f32>) -> Numbers {
     if i >= count { return s; }
-    return scored_quad(scored_quad(s, q.v[i], k.v[i]), q.v[i + 1u], k.v[i + 1u]);
+    return scored_quad(scored_quad(s, q, k), q1, k1);
 }
 
 // The same of a span, which has quads from `first` on.
 fn scored_span(s: Numbers, q: Span, k: Span, first: u32) -> Numbers {
     let n = slots(first);
-    return scored(scored(scored(scored(s, q, k, 0u, n), q, k, 2u, n), q, k, 4u, n), q, k, 6u, n);
+    var t = scored(s, 0u, n, q.v[0], k.v[0], q.v[1], k.v[1]);
+    t = scored(t, 2u, n, q.v[2], k.v[2], q.v[3], k.v[3]);
+    t = scored(t, 4u, n, q.v[4], k.v[4], q.v[5], k.v[5]);
+    return scored(t, 6u, n, q.v[6], k.v[6], q.v[7], k.v[7]);
 }
 
-// Adds the values of the block to a quad of a row's sum; v is that of this invocation's value.
-fn weighted_quad(sum: vec4<f32>, s: Softmax, v: vec4<f32>) -> vec4<f32> {
+// Adds the values of the block to quad i of a row's sum, of a span that has `count`; v is that of this invocation's value.
+fn weighted(sum: vec4<f32>, s: Softmax, v: vec4<f32>, i: u32, count: u32) -> vec4<f32> {
+    if i >= count { return vec4<f32>(); }
     let w = s.weights;
     return sum * s.correction
-        + w.low.x * spread(v, 0u) + w.low.y * spread(v, 1u) + w.low.z * spread(v, 2u) + w.low.w * spread(v, 3u)
-        + w.high.x * spread(v, 4u) + w.high.y * spread(v, 5u) + w.high.z * spread(v, 6u) + w.high.w * spread(v, 7u);
-}
-
-fn weighted(sum: Span, s: Softmax, v: Span, i: u32, count: u32) -> vec4<f32> {
-    if i >= count { return vec4<f32>(); }
-    return weighted_quad(sum.v[i], s, v.v[i]);
+        + w.low.x * subgroupBroadcast(v, 0u) + w.low.y * subgroupBroadcast(v, 1u)
+        + w.low.z * subgroupBroadcast(v, 2u) + w.low.w * subgroupBroadcast(v, 3u)
+        + w.high.x * subgroupBroadcast(v, 4u) + w.high.y * subgroupBroadcast(v, 5u)
+        + w.high.z * subgroupBroadcast(v, 6u) + w.high.w * subgroupBroadcast(v, 7u);
 }
 
 fn weighted_span(a: Span, s: Softmax, v: Span, first: u32) -> Span {
     let n = slots(first);
-    return Span(array<vec4<f32>, 8>(weighted(a, s, v, 0u, n), weighted(a, s, v, 1u, n), weighted(a, s, v, 2u, n), weighted(a, s, v, 3u, n),
-                                    weighted(a, s, v, 4u, n), weighted(a, s, v, 5u, n), weighted(a, s, v, 6u, n), weighted(a, s, v, 7u, n)));
+    return Span(array<vec4<f32>, 8>(weighted(a.v[0], s, v.v[0], 0u, n), weighted(a.v[1], s, v.v[1], 1u, n),
+                                    weighted(a.v[2], s, v.v[2], 2u, n), weighted(a.v[3], s, v.v[3], 3u, n),
+                                    weighted(a.v[4], s, v.v[4], 4u, n), weighted(a.v[5], s, v.v[5], 5u, n),
+                                    weighted(a.v[6], s, v.v[6], 6u, n), weighted(a.v[7], s, v.v[7], 7u, n)));
 }
 
 fn larger(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> { return select(a, b, a < b); }

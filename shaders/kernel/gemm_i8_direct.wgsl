@@ -42,14 +42,14 @@ fn excess(w: Four) -> vec4<i32> {
 // Adds the products of one chunk of four rows of W with row `row` of x. Row by row, as the sums of one row and what it is
 // multiplied with are all that registers hold.
 fn row_sum(sum: vec4<i32>, w: Four, x: Codes, row: u32) -> vec4<i32> {
-    var s = summed(sum, quad(w, 0u), subgroupShuffle(x.q[0], row));
-    s = summed(s, quad(w, 1u), subgroupShuffle(x.q[1], row));
-    s = summed(s, quad(w, 2u), subgroupShuffle(x.q[2], row));
-    s = summed(s, quad(w, 3u), subgroupShuffle(x.q[3], row));
-    s = summed(s, quad(w, 4u), subgroupShuffle(x.q[4], row));
-    s = summed(s, quad(w, 5u), subgroupShuffle(x.q[5], row));
-    s = summed(s, quad(w, 6u), subgroupShuffle(x.q[6], row));
-    return summed(s, quad(w, 7u), subgroupShuffle(x.q[7], row));
+    var s = summed(sum, by_k(w.a.q[0], w.b.q[0], w.c.q[0], w.d.q[0]), subgroupShuffle(x.q[0], row));
+    s = summed(s, by_k(w.a.q[1], w.b.q[1], w.c.q[1], w.d.q[1]), subgroupShuffle(x.q[1], row));
+    s = summed(s, by_k(w.a.q[2], w.b.q[2], w.c.q[2], w.d.q[2]), subgroupShuffle(x.q[2], row));
+    s = summed(s, by_k(w.a.q[3], w.b.q[3], w.c.q[3], w.d.q[3]), subgroupShuffle(x.q[3], row));
+    s = summed(s, by_k(w.a.q[4], w.b.q[4], w.c.q[4], w.d.q[4]), subgroupShuffle(x.q[4], row));
+    s = summed(s, by_k(w.a.q[5], w.b.q[5], w.c.q[5], w.d.q[5]), subgroupShuffle(x.q[5], row));
+    s = summed(s, by_k(w.a.q[6], w.b.q[6], w.c.q[6], w.d.q[6]), subgroupShuffle(x.q[6], row));
+    return summed(s, by_k(w.a.q[7], w.b.q[7], w.c.q[7], w.d.q[7]), subgroupShuffle(x.q[7], row));
 }
 
 // Adds the products of one chunk of four rows of W with eight rows of x, this invocation's among them.

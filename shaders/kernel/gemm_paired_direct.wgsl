@@ -30,7 +30,15 @@ fn x_chunk(low: vec4<u32>, high: vec4<u32>) -> Codes {
 
 fn biased_quad(q: vec4<i32>) -> vec4<i32> { return (q + vec4<i32>(BIAS)) & vec4<i32>(BIASED_MASK); }
 
+// The first four fields of a word of them.
+fn nibbles(w: u32) -> vec4<i32> { return vec4<i32>((vec4<u32>(w) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u)); }
+
 fn biased_codes(row: u32, chunk: u32) -> Codes {
+    if SIGNED_NIBBLES {  // eight fields at once are biased
+        let w = four_words(row * params.row_words + chunk * 4u) ^ vec4<u32>(0x88888888u);
+        return Codes(array<vec4<i32>, 8>(nibbles(w.x), nibbles(w.x >> 16u), nibbles(w.y), nibbles(w.y >> 16u),
+                                         nibbles(w.z), nibbles(w.z >> 16u), nibbles(w.w), nibbles(w.w >> 16u)));
+    }
     let c = codes_at(row, chunk);
     return Codes(array<vec4<i32>, 8>(biased_quad(c.q[0]), biased_quad(c.q[1]), biased_quad(c.q[2]), biased_quad(c.q[3]),
                                      biased_quad(c.q[4]), biased_quad(c.q[5]), biased_quad(c.q[6]), biased_quad(c.q[7])));
@@ -60,29 +68,29 @@ fn after(before: Part, zero: i32) -> vec4<i32> {
 
 // Adds the products of one chunk of four rows of W with pair `row` of x. Pairs follow one another: of all at once, which is
 // what a compiler makes of independent ones, sums do not fit registers, and every product would load and store its sum.
-fn row_part(t: Parts, before: Part, w: Four, x: Codes, row: u32, zero: i32) -> Part {
+fn row_part(all: vec4<i32>, high: vec4<i32>, before: Part, w: Four, x: Codes, row: u32, zero: i32) -> Part {
     let d = after(before, zero);
-    var s = summed(vec4<i32>(MIDDLE), quad(w, 0u), subgroupShuffle(x.q[0], row) | d);
-    s = summed(s, quad(w, 1u), subgroupShuffle(x.q[1], row) | d);
-    s = summed(s, quad(w, 2u), subgroupShuffle(x.q[2], row) | d);
-    s = summed(s, quad(w, 3u), subgroupShuffle(x.q[3], row) | d);
-    var u = summed(vec4<i32>(MIDDLE), quad(w, 4u), subgroupShuffle(x.q[4], row) | d);
-    u = summed(u, quad(w, 5u), subgroupShuffle(x.q[5], row) | d);
-    u = summed(u, quad(w, 6u), subgroupShuffle(x.q[6], row) | d);
-    u = summed(u, quad(w, 7u), subgroupShuffle(x.q[7], row) | d);
-    return Part(t.all.i[row] + s + u, t.high.i[row] + upper(s) + upper(u), s, u);
+    var s = summed(vec4<i32>(MIDDLE), by_k(w.a.q[0], w.b.q[0], w.c.q[0], w.d.q[0]), subgroupShuffle(x.q[0], row) | d);
+    s = summed(s, by_k(w.a.q[1], w.b.q[1], w.c.q[1], w.d.q[1]), subgroupShuffle(x.q[1], row) | d);
+    s = summed(s, by_k(w.a.q[2], w.b.q[2], w.c.q[2], w.d.q[2]), subgroupShuffle(x.q[2], row) | d);
+    s = summed(s, by_k(w.a.q[3], w.b.q[3], w.c.q[3], w.d.q[3]), subgroupShuffle(x.q[3], row) | d);
+    var u = summed(vec4<i32>(MIDDLE), by_k(w.a.q[4], w.b.q[4], w.c.q[4], w.d.q[4]), subgroupShuffle(x.q[4], row) | d);
+    u = summed(u, by_k(w.a.q[5], w.b.q[5], w.c.q[5], w.d.q[5]), subgroupShuffle(x.q[5], row) | d);
+    u = summed(u, by_k(w.a.q[6], w.b.q[6], w.c.q[6], w.d.q[6]), subgroupShuffle(x.q[6], row) | d);
+    u = summed(u, by_k(w.a.q[7], w.b.q[7], w.c.q[7], w.d.q[7]), subgroupShuffle(x.q[7], row) | d);
+    return Part(all + s + u, high + upper(s) + upper(u), s, u);
 }
 
 // Adds the products of one chunk of four rows of W with this invocation's rows of x.
 fn advance(t: Parts, w: Four, x: Codes, zero: i32) -> Parts {
-    let a = row_part(t, Part(), w, x, 0u, zero);
-    let b = row_part(t, a, w, x, 1u, zero);
-    let c = row_part(t, b, w, x, 2u, zero);
-    let d = row_part(t, c, w, x, 3u, zero);
-    let e = row_part(t, d, w, x, 4u, zero);
-    let f = row_part(t, e, w, x, 5u, zero);
-    let g = row_part(t, f, w, x, 6u, zero);
-    let h = row_part(t, g, w, x, 7u, zero);
+    let a = row_part(t.all.i[0], t.high.i[0], Part(), w, x, 0u, zero);
+    let b = row_part(t.all.i[1], t.high.i[1], a, w, x, 1u, zero);
+    let c = row_part(t.all.i[2], t.high.i[2], b, w, x, 2u, zero);
+    let d = row_part(t.all.i[3], t.high.i[3], c, w, x, 3u, zero);
+    let e = row_part(t.all.i[4], t.high.i[4], d, w, x, 4u, zero);
+    let f = row_part(t.all.i[5], t.high.i[5], e, w, x, 5u, zero);
+    let g = row_part(t.all.i[6], t.high.i[6], f, w, x, 6u, zero);
+    let h = row_part(t.all.i[7], t.high.i[7], g, w, x, 7u, zero);
     return Parts(Totals(array<vec4<i32>, 8>(a.all, b.all, c.all, d.all, e.all, f.all, g.all, h.all)),
                  Totals(array<vec4<i32>, 8>(a.high, b.high, c.high, d.high, e.high, f.high, g.high, h.high)));
 }
@@ -141,7 +149,7 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
         } else {
             let k = chunk * CHUNK;
             let scale = vec4<f32>(scale_at(n.x, k), scale_at(n.y, k), scale_at(n.z, k), scale_at(n.w, k));
-            let part = advance(Parts(), w, codes, zero);
+            var part = advance(Parts(), w, codes, zero);
             let less = excess(codes);
             for (var i = 0u; i < 8u; i++) {
                 let of_row = held(less, i);

@@ -1,11 +1,14 @@
 // gemv_direct: gemv of one row of x for software drivers: y[n] = finish(sum_k x[k] W[n, k]).
 // Partition: an invocation owns THREAD_N rows of W, its own_columns of y, four or twice four, and advances over all of K.
+// In a gated product they are four rows of the gate and the same four of up.
 // What costs there is loads (lib/direct.wgsl): an invocation loads one vec4 of a chunk of x and hands it round, and records
 // of scales are loaded once for a run of chunks; the products of a chunk are scaled when they are summed.
 // Precondition: the workgroup of 8 lies in one subgroup.
 const_assert TILE_M == 1u && LANES == 1u && (THREAD_N == 4u || THREAD_N == 8u) && WORKGROUP == 8u;
 const_assert HELD || (!HALF_CHUNKS && !HAS_MINIMUM);
+const_assert !GATED || THREAD_N == 8u;
 const FOUR: u32 = 4u * WORKGROUP;  // rows of W whose first four an invocation owns
+const TILE: u32 = select(WORKGROUP * THREAD_N, FOUR, GATED);  // columns of y of a workgroup
 
 struct Runs { a: Run, b: Run, c: Run, d: Run }
 
@@ -65,14 +68,15 @@ fn advanced(p: Part, low: Four, high: Four, i: u32, x: vec4<f32>) -> Part {
     return q;
 }
 
-fn end_four(first: u32, n: vec4<u32>, s: vec4<f32>) {
-    end_row(0u, first, vec4<f32>(patched(0u, n.x, s.x), patched(0u, n.y, s.y), patched(0u, n.z, s.z), patched(0u, n.w, s.w)));
+// Sums with what exceptions of the matrix add to them.
+fn whole_four(n: vec4<u32>, s: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(patched(0u, n.x, s.x), patched(0u, n.y, s.y), patched(0u, n.z, s.z), patched(0u, n.w, s.w));
 }
 
 fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
-    let first = folded(group, groups) * (WORKGROUP * THREAD_N) + first_column(lane);
+    let first = folded(group, groups) * TILE + first_column(lane);
     let low = own_columns(first);
-    let high = own_columns(first + FOUR);
+    let high = own_columns(first + select(FOUR, params.rows / 2u, GATED));
     let chunks = (params.cols + CHUNK - 1u) / CHUNK;
     let span = run_span(chunks);
     prepare(lane);
@@ -126,6 +130,10 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
             }
         }
     }
-    end_four(first, low, s);
-    if THREAD_N == 8u { end_four(first + FOUR, high, t); }
+    if GATED {
+        end_gated(0u, first, whole_four(low, s), whole_four(high, t));
+        return;
+    }
+    end_row(0u, first, whole_four(low, s));
+    if THREAD_N == 8u { end_row(0u, first + FOUR, whole_four(high, t)); }
 }

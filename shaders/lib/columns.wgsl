@@ -13,6 +13,15 @@ fn end_row(m: u32, first: u32, sums: vec4<f32>) {
     }
 }
 
+// Of four columns of a gate and of up.
+fn end_gated(m: u32, first: u32, gate: vec4<f32>, up: vec4<f32>) {
+    if m >= params.m { return; }
+    for (var j = 0u; j < 4u; j++) {
+        let n = first + j * WORKGROUP;
+        if n < params.rows / 2u { finish_gated(m, n, gate[j], up[j]); }
+    }
+}
+
 fn end_counts(m: u32, first: u32, sums: vec4<i32>, scales: vec4<f32>) {
     if m >= params.m { return; }
     for (var j = 0u; j < 4u; j++) {

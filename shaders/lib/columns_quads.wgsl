@@ -9,6 +9,10 @@ fn end_row(m: u32, first: u32, sums: vec4<f32>) {
     if m < params.m && first < params.rows { finish(m, first, sums); }
 }
 
+fn end_gated(m: u32, first: u32, gate: vec4<f32>, up: vec4<f32>) {
+    if m < params.m && first < params.rows / 2u { finish_gated(m, first, gate, up); }
+}
+
 fn end_counts(m: u32, first: u32, sums: vec4<i32>, scales: vec4<f32>) {
     if m < params.m && first < params.rows { finish_i32(m, first, sums, scales); }
 }

@@ -11,11 +11,9 @@ struct Totals { i: array<vec4<i32>, 8> }                // [row of x], component
 struct Four { a: Codes, b: Codes, c: Codes, d: Codes }  // a chunk of this invocation's rows of W
 struct Quad { k: array<vec4<i32>, 4> }                  // [k], components: row of W
 
-fn quad(w: Four, i: u32) -> Quad {
-    let a = w.a.q[i];
-    let b = w.b.q[i];
-    let c = w.c.q[i];
-    let d = w.d.q[i];
+// A quad of each row, by k. Quads are taken out of chunks by constants only: by what becomes one in a call, they are copied
+// to memory at each, which takes drivers long to compile away.
+fn by_k(a: vec4<i32>, b: vec4<i32>, c: vec4<i32>, d: vec4<i32>) -> Quad {
     return Quad(array<vec4<i32>, 4>(vec4<i32>(a.x, b.x, c.x, d.x), vec4<i32>(a.y, b.y, c.y, d.y),
                                     vec4<i32>(a.z, b.z, c.z, d.z), vec4<i32>(a.w, b.w, c.w, d.w)));
 }

@@ -1,44 +1,28 @@
 // BITS-wide fields of a little-endian bit stream, sign-extended (FIELD_SIGNED) or not; BITS words hold one chunk.
-struct Fields { w: array<u32, BITS> }
+// The words are vectors: an array in a value, reached into by an index that is a constant only after inlining, is copied to
+// memory at every call, and a driver takes long to do away with hundreds of such copies.
+struct Fields { low: vec4<u32>, high: vec4<u32> }
+
+// Word `i` of a chunk, 0 past its end.
+fn loaded(first: u32, i: u32) -> u32 {
+    if i >= BITS { return 0u; }
+    return word(first + i);
+}
 
 fn load_fields(first: u32) -> Fields {
-    var f: Fields;
-    if BITS % 4u == 0u {
-        for (var i = 0u; i < BITS; i += 4u) {
-            let w = four_words(first + i);
-            f.w[i] = w.x;
-            f.w[i + 1u] = w.y;
-            f.w[i + 2u] = w.z;
-            f.w[i + 3u] = w.w;
-        }
-    } else {
-        for (var i = 0u; i < BITS; i++) { f.w[i] = word(first + i); }
-    }
-    return f;
+    if BITS == 8u { return Fields(four_words(first), four_words(first + 4u)); }
+    if BITS == 4u { return Fields(four_words(first), vec4<u32>()); }
+    return Fields(vec4<u32>(loaded(first, 0u), loaded(first, 1u), loaded(first, 2u), loaded(first, 3u)),
+                  vec4<u32>(loaded(first, 4u), loaded(first, 5u), loaded(first, 6u), 0u));
 }
 
-// A field in the upper bits of a word as a number.
-fn extended(upper: u32) -> i32 {
-    if FIELD_SIGNED { return bitcast<i32>(upper) >> (32u - BITS); }
-    return bitcast<i32>(upper >> (32u - BITS));
+fn word_of(f: Fields, i: u32) -> u32 {
+    if i >= 4u { return f.high[i - 4u]; }
+    return f.low[i];
 }
 
-fn field(f: Fields, index: u32) -> i32 {
-    let bit = index * BITS;
-    let at = bit / 32u;
-    let shift = bit % 32u;
-    if shift + BITS <= 32u { return extended(f.w[at] << (32u - BITS - shift)); }
-    // The field straddles two words: its low part ends one word, its high part begins the next one.
-    let joined = (f.w[at] >> shift) | (f.w[min(at + 1u, BITS - 1u)] << (32u - shift));
-    return extended(joined << (32u - BITS));
-}
-
-fn four_fields(f: Fields, i: u32) -> vec4<i32> {
-    return vec4<i32>(field(f, 4u * i), field(f, 4u * i + 1u), field(f, 4u * i + 2u), field(f, 4u * i + 3u));
-}
-
-fn chunk_codes(first: u32) -> Codes {
-    let f = load_fields(first);
-    return Codes(array<vec4<i32>, 8>(four_fields(f, 0u), four_fields(f, 1u), four_fields(f, 2u), four_fields(f, 3u),
-                                     four_fields(f, 4u), four_fields(f, 5u), four_fields(f, 6u), four_fields(f, 7u)));
+// Fields in the upper bits of words as numbers.
+fn extended(upper: vec4<u32>) -> vec4<i32> {
+    if FIELD_SIGNED { return bitcast<vec4<i32>>(upper) >> vec4<u32>(32u - BITS); }
+    return bitcast<vec4<i32>>(upper >> vec4<u32>(32u - BITS));
 }

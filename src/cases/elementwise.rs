@@ -104,6 +104,32 @@ fn mul_quads(table: &mut Table) {
     }
 }
 
+pub(super) fn gate(table: &mut Table) {
+    for function in Function::ALL {
+        for (rows, cols) in [(3, 36), (1, 4), (13, 172)] {
+            let shape = format!("[{rows}, {cols}]");
+            table.add(format!("{function:?}"), shape, Tolerance::Nmse(ONE_OP), move |gpu| {
+                let (gate, up) = (values(rows * cols, 1), values(rows * cols, 2));
+                let of_row = |(gate, up): (&[f32], &[f32])| [gate, up].concat();
+                let x: Vec<f32> = gate.chunks(cols).zip(up.chunks(cols)).flat_map(of_row).collect();
+                let (x_stride, y_stride) = (2 * cols + 4, cols + 8);
+                let mut launch = Launch::new(gpu);
+                launch.input("x", &strided(&x, 2 * cols, x_stride, STRAY))?.output("y", rows * y_stride)?;
+                let params = [
+                    ("m", rows as u32),
+                    ("cols", cols as u32),
+                    ("x_stride", x_stride as u32),
+                    ("y_stride", y_stride as u32),
+                ];
+                let variant = plain(Kernel::GateQuads).constant("FUNCTION", function_code(function));
+                let got = launch.elementwise(&variant, &params, rows * cols / 4)?.single()?;
+                let want = reference::mul(&reference::activate(function, &gate), &up);
+                Ok(Outcome::floats(got, strided(&want, cols, y_stride, POISON), y_stride))
+            });
+        }
+    }
+}
+
 pub(super) fn add_bias(table: &mut Table) {
     for (rows, cols) in SHAPES {
         table.add("", label(rows, cols), Tolerance::Exact, move |gpu| {

@@ -126,6 +126,30 @@ fn with_epilogues(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) 
             }
         }
     }
+    if gemv {
+        gated(table, each);
+    }
+}
+
+/// The gate and up of an MLP by one product: whole vec4 of y and others, short and long rows, one row of x and more.
+fn gated(table: &mut Table, mut each: impl FnMut(&mut Table, Product)) {
+    let kernel = table.kernel;
+    let integer = kernel.row().contract == Contract::Integer;
+    let formats = [
+        Format::F32,
+        Format::Int { bits: 4, scope: Scope::Group(32) },
+        Format::Int { bits: 8, scope: Scope::Row },
+        Format::MxInt { bits: 8 },
+    ];
+    for (m, rows, cols) in [(1, 74, 172), (1, 136, 1100), (3, 22, 45), (8, 88, 96)] {
+        for (i, format) in formats.into_iter().enumerate() {
+            if !serves(kernel, m) || integer && !takes(kernel, format, rows, cols) {
+                continue;
+            }
+            let epilogue = Epilogue::Gated { bias: i % 2 == 0, function: Function::Silu };
+            each(table, Product { kernel, format, m, rows, cols, epilogue });
+        }
+    }
 }
 
 /// What a plan would run at every shape, for formats that stand for the others.

@@ -233,6 +233,7 @@ fn row(kernel: Kernel) -> Row {
         Kernel::Activate => row("reference::activate", elementwise::activate),
         Kernel::Add => row("reference::add", elementwise::add),
         Kernel::Mul | Kernel::MulQuads => row("reference::mul", elementwise::mul),
+        Kernel::GateQuads => row("reference::activate, mul", elementwise::gate),
         Kernel::AddBias => row("reference::add", elementwise::add_bias),
         Kernel::GatherRows => row("reference::embed", elementwise::gather_rows),
         Kernel::CrossEntropy => row("reference::cross_entropy", loss::cross_entropy),

@@ -54,10 +54,18 @@ pub(super) struct Product {
 }
 
 impl Product {
+    /// Columns of y.
+    fn width(&self) -> usize {
+        if matches!(self.epilogue, Epilogue::Gated { .. }) { self.rows / 2 } else { self.rows }
+    }
+
     pub(super) fn shape(&self) -> String {
         let mut text = format!("{} [{}, {}] x {}", self.format, self.rows, self.cols, self.m);
         match self.epilogue {
             Epilogue::Store => {}
+            Epilogue::Gated { bias, function } => {
+                text += &format!(" gated by {function:?}{}", if bias { " bias" } else { "" });
+            }
             Epilogue::Activation { bias, function } => {
                 text += &format!(" {function:?}{}", if bias { " bias" } else { "" });
             }
@@ -89,6 +97,12 @@ impl Product {
             Epilogue::Activation { function, .. } => reference::activate(function, &sums),
             Epilogue::Residual { .. } => self.residual().map_or(sums.clone(), |r| reference::add(&sums, &r)),
             Epilogue::Product { .. } => self.residual().map_or(sums.clone(), |r| reference::mul(&sums, &r)),
+            Epilogue::Gated { function, .. } => {
+                let half = self.rows / 2;
+                let of_row =
+                    |row: &[f32]| reference::mul(&reference::activate(function, &row[..half]), &row[half..]);
+                sums.chunks(self.rows).flat_map(of_row).collect()
+            }
             Epilogue::Store | Epilogue::Bias | Epilogue::Any { .. } | Epilogue::Accumulator => sums,
         }
     }
@@ -102,7 +116,7 @@ impl Product {
 
     /// Elements between rows of y.
     fn stride(&self) -> usize {
-        self.rows + if self.rows.is_multiple_of(4) { 4 } else { 3 }
+        self.width() + if self.width().is_multiple_of(4) { 4 } else { 3 }
     }
 
     /// Runs the kernel part by part: y, `stride` elements between its rows. Rows of x are padded with zeros to
@@ -164,11 +178,14 @@ impl Product {
         launch.output("y", self.m * stride)?;
         let integer = self.kernel.row().contract == Contract::Integer;
         let by_chunks = integer && (per_chunk || !matrix.variant.row_scale());
-        let tile = tile(gpu, self.kernel, (self.m, self.cols), by_chunks);
+        let mut tile = tile(gpu, self.kernel, (self.m, self.cols), by_chunks);
+        if matches!(epilogue, Epilogue::Gated { .. }) {
+            tile = tile.gated();
+        }
         let mut variant = Variant {
             format: Some(matrix.variant),
             epilogue: Some(epilogue),
-            quads: self.kernel.row().direct && self.rows.is_multiple_of(4) && stride.is_multiple_of(4),
+            quads: self.kernel.row().direct && self.width().is_multiple_of(4) && stride.is_multiple_of(4),
             ..Variant::plain(self.kernel, tile)
         };
         if integer {
@@ -200,9 +217,9 @@ impl Product {
         launch.single()
     }
 
-    /// `got` against `want` `[m, rows]`; what lies between the rows must not have been stored.
+    /// `got` against `want` `[m, width]`; what lies between the rows must not have been stored.
     fn outcome(&self, got: Vec<u32>, want: &[f32]) -> Outcome {
-        Outcome::floats(got, strided(want, self.rows, self.stride(), POISON), self.stride())
+        Outcome::floats(got, strided(want, self.width(), self.stride(), POISON), self.stride())
     }
 
     pub(super) fn float(&self, gpu: &Device) -> Result<Outcome> {

@@ -65,7 +65,16 @@ pub(super) fn steps(graph: &Graph, fused: bool, stacks: &[Stack]) -> Vec<Step> {
             rotated: rotations[id],
             also: Vec::new(),
         };
-        if let (Op::Linear { bias, .. }, true) = (&node.op, fused) {
+        let stack = stacks.iter().find(|stack| stack.nodes.first() == Some(&id));
+        if let (Op::Linear { bias, .. }, Some((stack, gate))) =
+            (&node.op, stack.and_then(|s| Some((s, s.gate?))))
+        {
+            step.epilogue = Epilogue::Gated { bias: bias.is_some(), function: gate.function };
+            step.output = gate.product;
+            for &other in stack.nodes[1..].iter().chain([&gate.activated, &gate.product]) {
+                absorbed[other] = true;
+            }
+        } else if let (Op::Linear { bias, .. }, true) = (&node.op, fused) {
             let bias = bias.is_some();
             if bias {
                 step.epilogue = Epilogue::Bias;
@@ -97,7 +106,7 @@ pub(super) fn steps(graph: &Graph, fused: bool, stacks: &[Stack]) -> Vec<Step> {
             if step.output != id {
                 absorbed[step.output] = true;
             }
-            if let Some(stack) = stacks.iter().find(|stack| stack.nodes.first() == Some(&id)) {
+            if let Some(stack) = stack {
                 step.also = stack.nodes[1..].to_vec();
                 for &other in &step.also {
                     (absorbed[other], computed[other]) = (true, true);

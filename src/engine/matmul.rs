@@ -103,7 +103,10 @@ pub(super) fn multiply(
             Operand::Float { .. } => None,
             Operand::Codes { bits, per_chunk, .. } => Some((bits, per_chunk)),
         };
-        let choice = choice(gpu, format, m, part.rows, matrix.cols, codes_of_x);
+        let mut choice = choice(gpu, format, m, part.rows, matrix.cols, codes_of_x);
+        if matches!(target.epilogue, Epilogue::Gated { .. }) {
+            choice.tile = choice.tile.gated();
+        }
         let quads = [part.rows, part.first_row, target.stride].iter().all(|n| n.is_multiple_of(4));
         let leaves_open = match choice.method {
             Method::Gemv => true,
@@ -147,6 +150,14 @@ pub(super) fn multiply(
         binder.dispatch(pipeline, &buffers, &params, groups)?;
     }
     Ok(())
+}
+
+/// Whether the gate and up of an MLP, the rows of `matrix`, are multiplied and joined by one dispatch
+/// ([`Epilogue::Gated`]) for `m` rows of x. `codes`: as for [`choice`].
+pub(super) fn joins_gate(gpu: &Gpu, matrix: &DeviceMatrix, m: usize, codes: Option<(u8, bool)>) -> bool {
+    let [part] = &matrix.parts[..] else { return false };
+    let choice = choice(gpu, matrix.variant, m, part.rows, matrix.cols, codes);
+    choice.tile.tile_n == 1
 }
 
 /// How the product of `m` rows of x is partitioned: as was measured on this device, or by default. `codes`: bits of the

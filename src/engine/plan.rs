@@ -395,14 +395,30 @@ impl Lowering<'_> {
         let integer = activation.filter(|&format| runs_on_codes(self.c.fused, &matrix, format));
         // A fused bias belongs to the epilogue; without fusion it is a dispatch of its own.
         let separate_bias = bias.as_ref().filter(|_| !self.c.fused);
-        let product = match separate_bias {
-            Some(_) => self.pool.take(gpu, "product", y.rows, y.width)?,
-            None => y.clone(),
+        let codes = integer.map(|format| {
+            let per_chunk = format.integer_group(matrix.cols).is_some_and(|group| group < matrix.cols);
+            (fields(gpu, &matrix, format, y.rows).bits, per_chunk)
+        });
+        // Gate and up side by side, where their product is too wide for one invocation to own both.
+        let apart = match step.epilogue {
+            Epilogue::Gated { function, .. } if !matmul::joins_gate(gpu, &matrix, y.rows, codes) => {
+                Some(function)
+            }
+            _ => None,
+        };
+        let product = match (apart, separate_bias) {
+            (Some(_), _) => self.pool.take(gpu, "gate and up", y.rows, 2 * y.width)?,
+            (None, Some(_)) => self.pool.take(gpu, "product", y.rows, y.width)?,
+            (None, None) => y.clone(),
         };
         let target = Target {
             y: &product.buffer,
             stride: product.stride,
-            epilogue: step.epilogue,
+            epilogue: match apart {
+                Some(_) if bias.is_some() => Epilogue::Bias,
+                Some(_) => Epilogue::Store,
+                None => step.epilogue,
+            },
             bias: bias.as_ref().filter(|_| self.c.fused),
             residual: residual.as_ref().map(|r| &r.buffer),
             shared: shared_function(gpu, self.c.graph).filter(|_| self.c.fused),
@@ -425,6 +441,22 @@ impl Lowering<'_> {
             };
             let operand = Operand::Float { x: &x.buffer, stride: x.stride };
             matmul::multiply(gpu, &mut self.binder, &matrix, y.rows, operand, &target, scratch.as_ref())?;
+        }
+        if let Some(function) = apart {
+            let buffers = [("x", &product.buffer), ("y", &y.buffer)];
+            let variant = Variant::plain(Kernel::GateQuads, Tile::elementwise())
+                .constant("FUNCTION", function_code(function));
+            let params = [
+                ("m", y.rows as u32),
+                ("cols", y.width as u32),
+                ("x_stride", product.stride as u32),
+                ("y_stride", y.stride as u32),
+            ];
+            self.elementwise(variant, &buffers, &params, y.rows * y.width / 4)?;
+            if !self.c.keep {
+                self.pool.give(product);
+            }
+            return Ok(());
         }
         if let Some(bias) = separate_bias {
             let buffers = [("x", &product.buffer), ("bias", bias), ("y", &y.buffer)];

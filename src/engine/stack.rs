@@ -1,6 +1,6 @@
-//! Stacks: the products whose results an attention reads, as one product.
+//! Stacks: the products whose results an attention reads, or that are the gate and up of an MLP, as one product.
 
-use crate::graph::{Assignment, Graph, Node, NodeId, Op, Role, WeightId};
+use crate::graph::{Assignment, Function, Graph, Node, NodeId, Op, Role, WeightId};
 
 /// Linear nodes of one input in one spec, whose matrices are resident as one: their results are neighbouring columns of one
 /// value.
@@ -12,17 +12,36 @@ pub(super) struct Stack {
     pub(super) weights: Vec<WeightId>,
     /// Their biases; none has one, or all have.
     pub(super) biases: Vec<WeightId>,
+    /// Of a gate and up: what joins them.
+    pub(super) gate: Option<Gate>,
+}
+
+/// `product = function(gate) * up`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gate {
+    pub(super) function: Function,
+    /// The node that is the function of the gate.
+    pub(super) activated: NodeId,
+    pub(super) product: NodeId,
 }
 
 /// The stacks of a graph under `assignment`: q, k and v of an attention, where nothing but rotations and the attention,
-/// which read columns of any value, read them.
+/// which read columns of any value, read them; and the gate and up of an MLP, where nothing but the MLP reads them.
 pub(super) fn stacks(graph: &Graph, assignment: &Assignment) -> Vec<Stack> {
     let mut stacks = Vec::new();
-    for node in &graph.nodes {
-        let Op::Attention { .. } = node.op else { continue };
-        let sources: Option<Vec<NodeId>> = node.inputs.iter().map(|&input| source(graph, input)).collect();
-        if let Some(stack) = sources.and_then(|nodes| stack(graph, assignment, nodes)) {
-            stacks.push(stack);
+    for (id, node) in graph.nodes.iter().enumerate() {
+        match (&node.op, &node.inputs[..]) {
+            (Op::Attention { .. }, inputs) => {
+                let sources: Option<Vec<NodeId>> = inputs.iter().map(|&input| source(graph, input)).collect();
+                let columns = |other: &Node| matches!(other.op, Op::Rope { .. } | Op::Attention { .. });
+                stacks.extend(sources.and_then(|nodes| stack(graph, assignment, nodes, columns)));
+            }
+            (Op::Mul, &[a, b]) => {
+                let gated =
+                    gated(graph, assignment, id, (a, b)).or_else(|| gated(graph, assignment, id, (b, a)));
+                stacks.extend(gated);
+            }
+            _ => {}
         }
     }
     stacks
@@ -37,7 +56,34 @@ fn source(graph: &Graph, node: NodeId) -> Option<NodeId> {
     }
 }
 
-fn stack(graph: &Graph, assignment: &Assignment, mut nodes: Vec<NodeId>) -> Option<Stack> {
+/// The gate and up whose product is node `product`, a function of the one and the other.
+fn gated(
+    graph: &Graph,
+    assignment: &Assignment,
+    product: NodeId,
+    (activated, up): (NodeId, NodeId),
+) -> Option<Stack> {
+    let (&Op::Activate(function), &[gate]) = (&graph.nodes[activated].op, &graph.nodes[activated].inputs[..])
+    else {
+        return None;
+    };
+    let read_once =
+        |node: NodeId| graph.nodes.iter().flat_map(|n| &n.inputs).filter(|&&i| i == node).count() == 1;
+    let halves = graph.nodes[gate].width == graph.nodes[up].width;
+    if gate >= up || !halves || ![gate, activated, up].into_iter().all(read_once) {
+        return None;
+    }
+    let stack = stack(graph, assignment, vec![gate, up], |_| true)?;
+    Some(Stack { gate: Some(Gate { function, activated, product }), ..stack })
+}
+
+/// `nodes` as a stack, where `reads_columns` is true of all that read them.
+fn stack(
+    graph: &Graph,
+    assignment: &Assignment,
+    mut nodes: Vec<NodeId>,
+    reads_columns: impl Fn(&Node) -> bool,
+) -> Option<Stack> {
     nodes.sort_unstable();
     let (mut weights, mut biases) = (Vec::new(), Vec::new());
     for &node in &nodes {
@@ -47,12 +93,11 @@ fn stack(graph: &Graph, assignment: &Assignment, mut nodes: Vec<NodeId>) -> Opti
         let reads = |other: &&Node| matches!(other.op, Op::Linear { weight: w, .. } if w == weight);
         let readers = graph.nodes.iter().filter(reads).count();
         let mut consumers = graph.nodes.iter().filter(|other| other.inputs.contains(&node));
-        let columns = |other: &Node| matches!(other.op, Op::Rope { .. } | Op::Attention { .. });
         // A matrix of several readers is resident by itself, and vec4 of columns must not straddle two results.
         if readers != 1
             || graph.weights[weight].role != Role::Linear
             || !graph.weights[weight].rows.is_multiple_of(4)
-            || !consumers.all(columns)
+            || !consumers.all(&reads_columns)
         {
             return None;
         }
@@ -66,7 +111,7 @@ fn stack(graph: &Graph, assignment: &Assignment, mut nodes: Vec<NodeId>) -> Opti
     let rows: Vec<usize> = weights.iter().map(|&weight| graph.weights[weight].rows).collect();
     let distinct = nodes.windows(2).all(|pair| pair[0] < pair[1]);
     let whole = alike && distinct && spec.weight.stacks(&rows, graph.weights[first].cols);
-    whole.then_some(Stack { nodes, weights, biases })
+    whole.then_some(Stack { nodes, weights, biases, gate: None })
 }
 
 #[cfg(test)]
@@ -112,6 +157,68 @@ mod tests {
             let mixed = ["int4(group=32)", "int4(group=32)", "int4(group=32)@int8"];
             assert!(found(&graph, mixed).is_empty());
         }
+    }
+
+    /// `function(gate) * up` of `rows` columns each, or `up * function(gate)`; the gate's matrix first unless `late`.
+    fn mlp(rows: [usize; 2], up_first: bool, late: bool) -> Graph {
+        let mut graph = Graph::default();
+        let table = graph.weight("e", 4, 32, Role::Embedding, false);
+        let x = graph.push("x", Op::Embed { table }, &[], 32);
+        let mut linear = |name: &str, rows| {
+            let weight = graph.weight(name, rows, 32, Role::Linear, false);
+            graph.push(name, Op::Linear { weight, bias: None }, &[x], rows)
+        };
+        let (gate, up) = match late {
+            true => {
+                let up = linear("up", rows[1]);
+                (linear("gate", rows[0]), up)
+            }
+            false => (linear("gate", rows[0]), linear("up", rows[1])),
+        };
+        let act = graph.push("act", Op::Activate(Function::Silu), &[gate], rows[0]);
+        let inputs = if up_first { [up, act] } else { [act, up] };
+        graph.push("y", Op::Mul, &inputs, rows[0]);
+        graph
+    }
+
+    #[test]
+    fn the_gate_and_up_of_one_spec_are_a_stack() {
+        for up_first in [false, true] {
+            let graph = mlp([8, 8], up_first, false);
+            let assignment = Assignment { specs: vec!["int8".parse().expect("a spec"); graph.weights.len()] };
+            let [stack] = &stacks(&graph, &assignment)[..] else { panic!("one stack, {up_first}") };
+            let gate = Gate { function: Function::Silu, activated: 3, product: 4 };
+            assert_eq!((&stack.nodes[..], stack.gate), (&[1, 2][..], Some(gate)));
+            let steps = crate::engine::fusion::steps(&graph, true, std::slice::from_ref(stack));
+            let made: Vec<_> = steps.iter().map(|step| (step.node, step.output, step.also.len())).collect();
+            assert_eq!(made, [(0, 0, 0), (1, 4, 0)]);
+            assert_eq!(
+                steps[1].epilogue,
+                crate::shader::Epilogue::Gated { bias: false, function: Function::Silu }
+            );
+        }
+        let graph = mlp([8, 8], false, false);
+        assert!(found(&graph, ["int8", "int4", "f32"]).is_empty());
+    }
+
+    #[test]
+    fn a_gate_that_something_else_reads_or_that_comes_after_up_stays_by_itself() {
+        let all = ["f32"; 3];
+        let of = |graph: &Graph| {
+            let specs = vec![all[0].parse::<Spec>().expect("a spec"); graph.weights.len()];
+            stacks(graph, &Assignment { specs })
+        };
+        assert_eq!(of(&mlp([8, 8], false, false)).len(), 1);
+        assert!(of(&mlp([8, 8], false, true)).is_empty());
+        assert!(of(&mlp([6, 6], false, false)).is_empty(), "vec4 would straddle");
+        for node in [1, 2, 3] {
+            let mut shared = mlp([8, 8], false, false);
+            shared.push("again", Op::Add, &[node, 4], 8);
+            assert!(of(&shared).is_empty(), "node {node}");
+        }
+        let mut square = mlp([8, 8], false, false);
+        square.nodes[4].inputs = vec![3, 3];
+        assert!(of(&square).is_empty());
     }
 
     #[test]

@@ -124,6 +124,7 @@ pub enum Kernel {
     Add,
     Mul,
     MulQuads,
+    GateQuads,
     AddBias,
     GatherRows,
     CrossEntropy,
@@ -212,7 +213,7 @@ const TABLE: Binding = read("table", "array<u32>");
 
 impl Kernel {
     /// All kernels, in the order of the table.
-    pub const ALL: [Kernel; 52] = [
+    pub const ALL: [Kernel; 53] = [
         Kernel::Dequantize,
         Kernel::Embed,
         Kernel::Gemv,
@@ -258,6 +259,7 @@ impl Kernel {
         Kernel::Add,
         Kernel::Mul,
         Kernel::MulQuads,
+        Kernel::GateQuads,
         Kernel::AddBias,
         Kernel::GatherRows,
         Kernel::CrossEntropy,
@@ -529,13 +531,16 @@ impl Kernel {
                     write("y", "array<vec4<f32>>")
                 ],
                 CACHE,
-                direct: true, libraries: &[lib!("spread"), lib!("mask")], pairs: &["k_cache", "v_cache"],
+                direct: true, libraries: &[lib!("mask")], pairs: &["k_cache", "v_cache"],
                 quads: &["x", "y"]
             ),
             Kernel::Activate => row!("activate", [X, Y], ELEMENTWISE, function: true),
             Kernel::Add => row!("add", [X, read("z", "array<f32>"), Y], TWO),
             Kernel::Mul => row!("mul", [X, read("z", "array<f32>"), Y], TWO),
             Kernel::MulQuads => row!("mul_quads", [X4, Z4, Y4], TWO, quads: &["x", "z", "y"]),
+            Kernel::GateQuads => {
+                row!("gate_quads", [X4, Y4], ELEMENTWISE, function: true, quads: &["x", "y"])
+            }
             Kernel::AddBias => row!("add_bias", [X, read("bias", "array<f32>"), Y], ELEMENTWISE),
             Kernel::GatherRows => {
                 row!(

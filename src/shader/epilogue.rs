@@ -26,7 +26,14 @@ pub enum Epilogue {
         /// Adds the bias first.
         bias: bool,
     },
-    /// Whichever of the above the parameter `ending` names ([`Epilogue::ending`]); GEMV and direct
+    /// `y = f(gate + bias) * (up + bias)`, of a matrix that has the rows of the gate and then as many of up; GEMV only.
+    Gated {
+        /// Adds the biases first.
+        bias: bool,
+        /// The function f.
+        function: crate::graph::Function,
+    },
+    /// Whichever of the others but [`Epilogue::Gated`] the parameter `ending` names ([`Epilogue::ending`]); GEMV and direct
     /// products only.
     Any {
         /// Adds the bias first.
@@ -46,6 +53,7 @@ impl Epilogue {
             Epilogue::Activation { .. } => include_str!("../../shaders/epilogue/activation.wgsl"),
             Epilogue::Residual { .. } => include_str!("../../shaders/epilogue/residual.wgsl"),
             Epilogue::Product { .. } => include_str!("../../shaders/epilogue/product.wgsl"),
+            Epilogue::Gated { .. } => include_str!("../../shaders/epilogue/gated.wgsl"),
             Epilogue::Any { .. } => include_str!("../../shaders/epilogue/any.wgsl"),
             Epilogue::Accumulator => include_str!("../../shaders/epilogue/accumulator.wgsl"),
         }
@@ -59,6 +67,7 @@ impl Epilogue {
             Epilogue::Activation { .. } => "activation",
             Epilogue::Residual { .. } => "residual",
             Epilogue::Product { .. } => "product",
+            Epilogue::Gated { .. } => "gated",
             Epilogue::Any { .. } => "any",
             Epilogue::Accumulator => "accumulator",
         }
@@ -71,14 +80,16 @@ impl Epilogue {
             Epilogue::Activation { function: own, .. } => (own == function).then_some(1),
             Epilogue::Residual { .. } => Some(2),
             Epilogue::Product { .. } => Some(3),
-            Epilogue::Any { .. } | Epilogue::Accumulator => None,
+            Epilogue::Gated { .. } | Epilogue::Any { .. } | Epilogue::Accumulator => None,
         }
     }
 
     /// The function it applies or may apply.
     pub fn function(self) -> Option<crate::graph::Function> {
         match self {
-            Epilogue::Activation { function, .. } | Epilogue::Any { function, .. } => Some(function),
+            Epilogue::Activation { function, .. }
+            | Epilogue::Gated { function, .. }
+            | Epilogue::Any { function, .. } => Some(function),
             _ => None,
         }
     }
@@ -90,6 +101,7 @@ impl Epilogue {
             Epilogue::Activation { bias, .. }
             | Epilogue::Residual { bias }
             | Epilogue::Product { bias }
+            | Epilogue::Gated { bias, .. }
             | Epilogue::Any { bias, .. } => bias,
             Epilogue::Store | Epilogue::Accumulator => false,
         }

@@ -254,6 +254,9 @@ pub fn link(variant: &Variant) -> String {
         }
         text.push_str(if epilogue.has_bias() { lib!("biased") } else { lib!("unbiased") });
         text.push_str(epilogue.source());
+        if !matches!(epilogue, Epilogue::Gated { .. }) {
+            text.push_str(lib!("ungated"));
+        }
         if epilogue != Epilogue::Accumulator {
             text.push_str(lib!("finish_i32"));
         }

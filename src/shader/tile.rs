@@ -94,6 +94,13 @@ impl Tile {
         Self { thread_n: if cols < 1024 { 4 } else { 8 }, ..Self::flat(8) }
     }
 
+    /// The tile of a GEMV for a product whose columns are each of two rows of W ([`super::Epilogue::Gated`]).
+    pub const fn gated(self) -> Self {
+        let thread_n =
+            if self.tile_m == 1 && self.lanes == 1 && self.workgroup == 8 { 8 } else { self.thread_n };
+        Self { thread_n: thread_n.next_multiple_of(2), ..self }
+    }
+
     /// For tiled GEMM.
     pub const fn gemm() -> Self {
         Self { workgroup: 64, tile_m: 64, tile_n: 64, thread_m: 8, thread_n: 8, lanes: 1 }

@@ -172,6 +172,19 @@ fn products(kernel: Kernel, base: &Variant, epilogues: &[Epilogue], all: &mut Ve
                     ..variant.clone()
                 }));
             }
+            if (gemv || kernel == Kernel::GemvDirect) && i == 0 {
+                let gated = |bias| Epilogue::Gated { bias, function: Function::Silu };
+                let tile = variant.tile.gated();
+                all.extend([false, true].map(|b| Variant {
+                    epilogue: Some(gated(b)),
+                    tile,
+                    ..variant.clone()
+                }));
+                if direct {
+                    let epilogue = Some(gated(false));
+                    all.push(Variant { epilogue, tile, quads: true, ..variant.clone() });
+                }
+            }
             if i == 0 && class == DeviceClass::Gpu {
                 all.extend(epilogues.iter().map(|&e| Variant { epilogue: Some(e), ..variant.clone() }));
                 if integer && base.format.is_some_and(FormatVariant::row_scale) {

@@ -43,6 +43,7 @@ impl FormatVariant {
             "const FOUR_BIT_CODES: bool = {};",
             self.largest_code() <= 7 || self.codes == CodeKind::Signed(4)
         );
+        let _ = writeln!(text, "const SIGNED_NIBBLES: bool = {};", self.codes == CodeKind::Signed(4));
         text.push_str(if kernel.direct { lib!("half_converted") } else { lib!("half") });
         text.push_str(lib!("scale"));
         self.append_codes(text);
@@ -115,14 +116,17 @@ impl FormatVariant {
         let fields = |text: &mut String, bits: u8, signed: bool| {
             let _ = writeln!(text, "const BITS: u32 = {bits}u;\nconst FIELD_SIGNED: bool = {signed};");
             text.push_str(lib!("field"));
+            text.push_str(if 32 % bits == 0 { lib!("field_words") } else { lib!("field_straddling") });
+            text.push_str(lib!("chunk_codes"));
         };
-        let integer = |text: &mut String, code: u32| {
+        let integer = |text: &mut String, bits: u8, code: u32| {
             for (value, name) in ["CODE_SIGNED", "CODE_SIGN", "CODE_UNSIGNED"].iter().enumerate() {
                 let _ = writeln!(text, "const {name}: u32 = {value}u;");
             }
             let _ = writeln!(text, "const CODE: u32 = {code}u;");
             text.push_str(lib!("in_place"));
-            text.push_str(lib!("float_fields"));
+            text.push_str(lib!("chunk_fields"));
+            text.push_str(if 32 % bits == 0 { lib!("float_words") } else { lib!("float_straddling") });
         };
         match self.codes {
             CodeKind::Float(kind) => {
@@ -132,17 +136,17 @@ impl FormatVariant {
             }
             CodeKind::Signed(bits) => {
                 fields(text, bits, true);
-                integer(text, 0);
+                integer(text, bits, 0);
                 text.push_str(fragment!("int"));
             }
             CodeKind::Sign => {
                 fields(text, 1, false);
-                integer(text, 1);
+                integer(text, 1, 1);
                 text.push_str(fragment!("int"));
             }
             CodeKind::Unsigned(bits) => {
                 fields(text, bits, false);
-                integer(text, 2);
+                integer(text, bits, 2);
                 text.push_str(fragment!("int"));
             }
             CodeKind::Table(bits) => {
@@ -168,7 +172,7 @@ impl FormatVariant {
             CodeKind::Stream8 => text.push_str(fragment!("int8_stream")),
             CodeKind::KQuant { bits, record } => {
                 fields(text, bits, record == 6);
-                integer(text, if record == 6 { 0 } else { 2 });
+                integer(text, bits, if record == 6 { 0 } else { 2 });
                 let group = if record == 6 { 16 } else { 32 };
                 let _ = writeln!(text, "const K_RECORD: u32 = {record}u;\nconst K_GROUP: u32 = {group}u;");
                 text.push_str(fragment!("k_quant"));
