@@ -143,9 +143,7 @@ mod tests {
     fn found(graph: &Graph, specs: [&str; 3]) -> Vec<Vec<NodeId>> {
         let of = |spec: &str| spec.parse::<Spec>().expect("a spec");
         let mut assignment = Assignment { specs: vec![of("f32"); graph.weights.len()] };
-        for (i, spec) in specs.into_iter().enumerate() {
-            assignment.specs[1 + i] = of(spec);
-        }
+        assignment.specs[1..].iter_mut().zip(specs).for_each(|(to, spec)| *to = of(spec));
         stacks(graph, &assignment).into_iter().map(|stack| stack.nodes).collect()
     }
 
@@ -185,7 +183,8 @@ mod tests {
     fn the_gate_and_up_of_one_spec_are_a_stack() {
         for up_first in [false, true] {
             let graph = mlp([8, 8], up_first, false);
-            let assignment = Assignment { specs: vec!["int8".parse().expect("a spec"); graph.weights.len()] };
+            let assignment =
+                Assignment { specs: vec!["int8(scale=row)".parse().expect("a spec"); graph.weights.len()] };
             let [stack] = &stacks(&graph, &assignment)[..] else { panic!("one stack, {up_first}") };
             let gate = Gate { function: Function::Silu, activated: 3, product: 4 };
             assert_eq!((&stack.nodes[..], stack.gate), (&[1, 2][..], Some(gate)));
@@ -198,7 +197,9 @@ mod tests {
             );
         }
         let graph = mlp([8, 8], false, false);
-        assert!(found(&graph, ["int8", "int4", "f32"]).is_empty());
+        assert!(found(&graph, ["int8(scale=row)", "int4(scale=row)", "f32"]).is_empty());
+        // One scale for the whole matrix: theirs are two.
+        assert!(found(&graph, ["int8", "int8", "f32"]).is_empty());
     }
 
     #[test]

@@ -1,14 +1,16 @@
-//! Products of q, k and v as one: what is joined, and that logits stay those of the reference.
+//! Products of q, k and v, and of a gate and up, as one: what is joined, and that logits stay those of the reference.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anybit::engine::{Resident, Session, SessionOptions};
+use anybit::gpu::{Gpu, OpenOptions};
 use anybit::graph::{Assignment, Batch, Op, Token, WeightId};
 use anybit::model::Model;
 use anybit::run::Runner;
+use anybit::shader::DeviceClass;
 
-use super::{gpu, spec, uniform};
+use super::{gpu, open, spec, uniform};
 
 /// How many matrices the products of a step read, on the device.
 fn products(session: &Session) -> usize {
@@ -16,9 +18,20 @@ fn products(session: &Session) -> usize {
     kernels.iter().filter(|name| name.starts_with("gemv") || name.starts_with("gemm")).count()
 }
 
-/// Runs a prefill of two sequences and a token of each; returns the products of the last step.
+/// Runs a prefill of two sequences, a token of each and one of the first; returns the products of the last step.
 fn run(model: &Model, assignment: &Assignment, fused: bool, keep: bool, what: &str) -> usize {
-    let mut resident = Resident::new(gpu(), None).with_stacks();
+    run_on(gpu(), model, assignment, fused, keep, what)
+}
+
+fn run_on(
+    gpu: Arc<Gpu>,
+    model: &Model,
+    assignment: &Assignment,
+    fused: bool,
+    keep: bool,
+    what: &str,
+) -> usize {
+    let mut resident = Resident::new(gpu, None).with_stacks();
     let graph = Arc::new(model.graph().clone());
     let options = SessionOptions { sequences: 2, context: 16, fused, keep };
     let mut device =
@@ -28,6 +41,7 @@ fn run(model: &Model, assignment: &Assignment, fused: bool, keep: bool, what: &s
     for batch in [
         Batch::new((0..5).map(|p| token(0, p)).chain((0..3).map(|p| token(1, p))).collect(), vec![4, 7]),
         Batch::new(vec![token(0, 5), token(1, 3)], vec![0, 1]),
+        Batch::new(vec![token(0, 6)], vec![0]),
     ] {
         device.step(&batch).expect("a step");
         cpu.step(&batch).expect("a step");
@@ -50,18 +64,18 @@ fn attention(model: &Model) -> ([WeightId; 3], usize) {
 }
 
 #[test]
-fn q_k_and_v_are_one_product_where_their_formats_are_one() {
+fn q_k_and_v_and_gate_and_up_are_one_product_where_their_formats_are_one() {
     let stories = Model::load(Path::new("tests/data/stories260k")).expect("model");
     let ([q, k, v], blocks) = attention(&stories);
     let linears = stories.graph().nodes.iter().filter(|n| matches!(n.op, Op::Linear { .. })).count();
     for format in ["f32", "int4(group=32)", "mxint8", "base11", "int8(scale=row)"] {
         let mut assignment = uniform(&stories, format);
         for (fused, keep, joined) in [(true, false, blocks), (true, true, blocks), (false, false, 0)] {
-            assert_eq!(run(&stories, &assignment, fused, keep, format), linears - 2 * joined, "{format}");
+            assert_eq!(run(&stories, &assignment, fused, keep, format), linears - 3 * joined, "{format}");
         }
         for odd in [q, k, v] {
             let before = std::mem::replace(&mut assignment.specs[odd], spec("int6(group=32)"));
-            assert_eq!(run(&stories, &assignment, true, false, format), linears - 2 * (blocks - 1));
+            assert_eq!(run(&stories, &assignment, true, false, format), linears - 3 * blocks + 2);
             assignment.specs[odd] = before;
         }
     }
@@ -78,6 +92,19 @@ fn joined_products_add_the_biases_of_their_parts() {
     // A quantized bias has a scale of its own, not one of the three together.
     for format in ["f32", "mxint8@bias=int4", "mxint6@bias=f16"] {
         let assignment = uniform(&qwen, format);
-        assert_eq!(run(&qwen, &assignment, true, false, format), linears - 2 * blocks, "{format}");
+        assert_eq!(run(&qwen, &assignment, true, false, format), linears - 3 * blocks, "{format}");
+    }
+}
+
+#[test]
+fn the_partitions_of_a_gpu_join_products_too() {
+    let stories = Model::load(Path::new("tests/data/stories260k")).expect("model");
+    let (_, blocks) = attention(&stories);
+    let linears = stories.graph().nodes.iter().filter(|n| matches!(n.op, Op::Linear { .. })).count();
+    let gpu = open(OpenOptions { class: Some(DeviceClass::Gpu), ..OpenOptions::default() });
+    for format in ["int4(group=32)", "nf4"] {
+        let assignment = uniform(&stories, format);
+        let products = run_on(gpu.clone(), &stories, &assignment, true, false, format);
+        assert_eq!(products, linears - 3 * blocks, "{format}");
     }
 }
