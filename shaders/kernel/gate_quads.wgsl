@@ -7,7 +7,5 @@ fn run(lane: u32, group: vec3<u32>, groups: vec3<u32>) {
     if row >= params.m { return; }
     let k = at % quads;
     let x0 = row * (params.x_stride / 4u) + k;
-    let gate = x_at(x0);
-    let f = vec4<f32>(activation(gate.x), activation(gate.y), activation(gate.z), activation(gate.w));
-    y_put(row * (params.y_stride / 4u) + k, f * x_at(x0 + quads));
+    y_put(row * (params.y_stride / 4u) + k, activated(x_at(x0)) * x_at(x0 + quads));
 }

@@ -1,6 +1,7 @@
 // BITS-wide fields of a little-endian bit stream, sign-extended (FIELD_SIGNED) or not; BITS words hold one chunk.
 // The words are vectors: an array in a value, reached into by an index that is a constant only after inlining, is copied to
 // memory at every call, and a driver takes long to do away with hundreds of such copies.
+const_assert BITS <= 8u;
 struct Fields { low: vec4<u32>, high: vec4<u32> }
 
 // Word `i` of a chunk, 0 past its end.

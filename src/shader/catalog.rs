@@ -539,7 +539,10 @@ impl Kernel {
             Kernel::Mul => row!("mul", [X, read("z", "array<f32>"), Y], TWO),
             Kernel::MulQuads => row!("mul_quads", [X4, Z4, Y4], TWO, quads: &["x", "z", "y"]),
             Kernel::GateQuads => {
-                row!("gate_quads", [X4, Y4], ELEMENTWISE, function: true, quads: &["x", "y"])
+                row!(
+                    "gate_quads", [X4, Y4], ELEMENTWISE,
+                    function: true, libraries: &[lib!("activated_quads")], quads: &["x", "y"]
+                )
             }
             Kernel::AddBias => row!("add_bias", [X, read("bias", "array<f32>"), Y], ELEMENTWISE),
             Kernel::GatherRows => {

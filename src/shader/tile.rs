@@ -96,6 +96,7 @@ impl Tile {
 
     /// The tile of a GEMV for a product whose columns are each of two rows of W ([`super::Epilogue::Gated`]).
     pub const fn gated(self) -> Self {
+        // In registers they are four of either; elsewhere any even number.
         let thread_n =
             if self.tile_m == 1 && self.lanes == 1 && self.workgroup == 8 { 8 } else { self.thread_n };
         Self { thread_n: thread_n.next_multiple_of(2), ..self }
